@@ -1,0 +1,66 @@
+"""The table of contents: every email goes through render -> deliver -> log.
+
+Messages carry ids, never content; each step is told its queue, because a chain's own options reach
+only its first task; the steps take nothing from each other but what is in the database.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from celery import chain
+from celery.canvas import Signature
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from celery_mailer import conf, routing
+from celery_mailer.deliver.slice import deliver_emails
+from celery_mailer.deliver.task import deliver
+from celery_mailer.log.settle import settle_emails
+from celery_mailer.log.task import log
+from celery_mailer.models.transitions import push_due
+from celery_mailer.render.stage import render_emails
+from celery_mailer.render.task import render
+
+logger = logging.getLogger("celery_mailer")
+
+STAGES = (render, deliver, log)
+
+# The caller of ``.delay()`` waits for this: one try, no more. The row stands, so the dispatcher can
+# publish later. (``retry=False`` would cost six seconds with the broker down: measured.)
+PUBLISH_ONCE: dict[str, Any] = {"retry_policy": {"max_retries": 0}}
+
+
+def build(ids: Sequence[UUID], priority: int, task_id: str | None = None) -> Signature:
+    """The chain for ``ids``; its last task gets ``task_id``, by which its result is known."""
+    queue = routing.lane(priority)
+    names = [str(pk) for pk in ids]
+    steps = [task.si(names).set(queue=queue) for task in STAGES]
+    if task_id is not None:
+        steps[-1].set(task_id=task_id)
+    return chain(*steps)
+
+
+def start(ids: Sequence[UUID], priority: int) -> bool:
+    """Publish chains for ``ids``, in slices; false when the broker did not take one.
+
+    What was not published is due at once, so the dispatcher publishes it when the broker is back.
+    """
+    size = conf.get().batch_size
+    for at in range(0, len(ids), size):
+        slice_ = ids[at : at + size]
+        try:
+            build(slice_, priority, str(slice_[0]) if len(slice_) == 1 else None).apply_async(**PUBLISH_ONCE)
+        except OperationalError as error:
+            logger.warning("broker not reached (%s): %d emails wait for the dispatcher", error, len(ids) - at)
+            push_due(ids[at:], timezone.now())
+            return False
+    return True
+
+
+def run(ids: Sequence[UUID]) -> None:
+    """The same three stages in this process, for what is sent ``now``."""
+    render_emails(ids)
+    deliver_emails(ids, seconds=float("inf"))
+    settle_emails(ids)

@@ -1,0 +1,1 @@
+"""The third stage: judges the facts that deliver left, and moves the emails on."""

@@ -1,0 +1,20 @@
+"""The tables: a narrow hot row per email, and what belongs to it in tables of their own."""
+
+from celery_mailer.models.attachment import Attachment, Enclosure
+from celery_mailer.models.attempt import Attempt
+from celery_mailer.models.batch import Batch
+from celery_mailer.models.bucket import Bucket
+from celery_mailer.models.captured import CapturedMessage
+from celery_mailer.models.content import Content, Message
+from celery_mailer.models.decision import Decision
+from celery_mailer.models.email import Email
+from celery_mailer.models.pause import Pause
+from celery_mailer.models.provider import ProviderChange, ProviderState
+from celery_mailer.models.recipient import FurtherRecipient
+from celery_mailer.models.template import EmailTemplate, TemplateVersion
+
+__all__ = [
+    "Attachment", "Attempt", "Batch", "Bucket", "CapturedMessage", "Content", "Decision", "Email",
+    "EmailTemplate", "Enclosure", "FurtherRecipient", "Message", "Pause", "ProviderChange", "ProviderState",
+    "TemplateVersion",
+]  # fmt: skip

@@ -1,0 +1,24 @@
+"""JSON that keeps the order of its keys."""
+
+import json
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class OrderedJSON(models.JSONField):
+    """A ``JSONField`` stored as text, for what nobody searches by key.
+
+    PostgreSQL's ``jsonb`` sorts keys by length; the order of an email's headers, and of a dict that a
+    template loops over, is the caller's.
+    """
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
+        return models.TextField().db_type(connection)
+
+    def db_check(self, connection: BaseDatabaseWrapper) -> str | None:
+        return None
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,1 @@
+"""The first stage: from what the caller gave to what the recipient will read."""

@@ -1,0 +1,210 @@
+"""The words of the project as values: statuses, priorities, outcomes, failures, replies.
+
+Nothing here does I/O or knows Django's settings; every other module may import it.
+"""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from django.db.models import IntegerChoices, TextChoices
+
+
+class Status(TextChoices):
+    """Where an email stands. The moves between them are in ``models.transitions``."""
+
+    QUEUED = "queued", "queued"  # moved on by a chain; by the dispatcher when no chain came
+    SENDING = "sending", "sending"  # moved on by log; by the rescuer when the lease ran out
+    DEFERRED = "deferred", "deferred"  # moved on by the dispatcher when due
+    UNCERTAIN = "uncertain", "uncertain"  # moved on by stream policy, a provider's event, or a person
+    SENT = "sent", "sent"  # final: a provider accepted it
+    FAILED = "failed", "failed"  # final
+    EXPIRED = "expired", "expired"  # final
+    SUPPRESSED = "suppressed", "suppressed"  # final
+    CANCELLED = "cancelled", "cancelled"  # final
+
+
+WAITING = frozenset({Status.QUEUED, Status.DEFERRED})
+FINAL = frozenset({Status.SENT, Status.FAILED, Status.EXPIRED, Status.SUPPRESSED, Status.CANCELLED})
+
+
+LOG_NOTHING, LOG_FAILURES, LOG_ALL = range(3)  # which attempts are kept of an email that is final
+
+
+class Priority(IntegerChoices):
+    """How urgent an email is; ``now`` is sent in the caller's process and retried in the high lane."""
+
+    LOW = 0, "low"
+    MEDIUM = 1, "medium"
+    HIGH = 2, "high"
+    NOW = 3, "now"
+
+
+class Outcome(TextChoices):
+    """What came of one attempt, for the email or for one recipient."""
+
+    ACCEPTED = "accepted", "accepted"
+    DEFERRED = "deferred", "deferred"
+    REJECTED = "rejected", "rejected"
+    UNCERTAIN = "uncertain", "uncertain"
+
+
+class Kind(StrEnum):
+    """The kind of a failure: it selects the retry rule and is the typed reason on rows."""
+
+    NONE = ""
+    CONNECTION = "connection"  # unreachable, or the line broke before the final dot
+    TEMPORARY = "temporary"  # the server said 4yz
+    PROVIDER = "provider"  # login refused, service refused: the provider's fault, not the email's
+    THROTTLED = "throttled"  # too fast for the provider, or over a quota: costs no attempt
+    SENDER = "sender"  # 5yz to MAIL
+    RECIPIENT = "recipient"  # 5yz to RCPT
+    CONTENT = "content"  # 5yz to DATA or to the message itself
+    MESSAGE = "message"  # the message could not be built
+    NO_ANSWER = "no_answer"  # the line broke or fell silent after the final dot
+    WORKER_LOST = "worker_lost"  # the worker vanished between the claim and the fact
+
+
+class Phase(StrEnum):
+    """The step of an SMTP session (RFC 5321, section 4.1.4) in which an attempt ended."""
+
+    CONNECT = "connect"
+    LOGIN = "login"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    BODY = "body"
+    DOT = "dot"
+
+
+class OnUncertain(StrEnum):
+    RESEND = "resend"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A provider's normalised answer.
+
+    ``code`` is the SMTP (RFC 5321, section 4.2) or HTTP status code, ``text`` the server's words.
+    ``retry_after`` is how long the provider itself asks us to wait; it takes the place of the policy's
+    delay. ``message_id`` is the provider's own id of the mail to this recipient, by which its events name
+    it. An outcome ``deferred`` of the kind ``no_answer`` may have been taken all the same; to repeat it is
+    safe, but only by the same provider, which knows the key that went with it.
+    """
+
+    outcome: Outcome
+    kind: Kind = Kind.NONE
+    phase: Phase | None = None
+    code: int | None = None
+    text: str = ""
+    retry_after: timedelta | None = None
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one attempt came to: the summary, and each recipient's reply by bare address.
+
+    ``usable`` is false when the provider itself could not be reached or refused us, so that
+    trying it with the next email of the slice would only repeat the failure.
+    """
+
+    summary: Reply
+    recipients: Mapping[str, Reply] = field(default_factory=dict)
+    usable: bool = True
+
+
+# What the outcomes of several recipients add up to: the first that occurs decides. Doubt comes
+# first because it forbids a blind retry; a rejection of some beside an acceptance is still sent.
+_PRECEDENCE = (Outcome.UNCERTAIN, Outcome.DEFERRED, Outcome.ACCEPTED, Outcome.REJECTED)
+
+
+def summarise(recipients: Mapping[str, Reply]) -> Result:
+    """Add the replies to each recipient up to one result. ``recipients`` must not be empty."""
+    replies = recipients.values()
+    outcome = next(o for o in _PRECEDENCE if any(r.outcome == o for r in replies))
+    return Result(next(r for r in replies if r.outcome == outcome), recipients)
+
+
+def everyone(addresses: list[str], reply: Reply, *, usable: bool = True) -> Result:
+    """The same reply for every recipient."""
+    return Result(reply, dict.fromkeys(addresses, reply), usable)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When to try again: times are ``timedelta``, ``wait`` names a tenacity strategy (``log.retry``)."""
+
+    max_attempts: int
+    wait: str
+    min: timedelta
+    max: timedelta
+    give_up_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class EmailRequest:
+    """What a door hands to ``enqueue``: every argument that all doors know, normalised by none yet."""
+
+    to: Any = None
+    cc: Any = None
+    bcc: Any = None
+    reply_to: Any = None
+    from_email: Any = None
+    subject: Any = ""
+    message: Any = ""
+    html_message: Any = ""
+    template: Any = None
+    context: Mapping[str, Any] | None = None
+    language: Any = None
+    headers: Mapping[str, Any] | None = None
+    priority: Any = None
+    stream: str | None = None
+    provider: str | None = None
+    scheduled_at: Any = None
+    expires_at: Any = None
+    idempotency_key: str | None = None
+    tags: Any = None
+    metadata: Mapping[str, Any] | None = None
+    sensitive: bool = False
+    attachments: Any = None
+    render_on_delivery: bool = False
+    log_level: Any = None
+    shape: Mapping[str, Any] | None = None
+    id: uuid.UUID | None = None
+
+
+class _Clock:
+    """Milliseconds since 1970 with 12 bits of fraction, never the same twice in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def tick(self) -> int:
+        ns = time.time_ns()
+        ticks = (ns // 1_000_000 << 12) | (ns % 1_000_000 * 4096 // 1_000_000)
+        with self._lock:
+            self._last = max(ticks, self._last + 1)
+            return self._last
+
+
+_clock = _Clock()
+
+
+def uuid7() -> uuid.UUID:
+    """A time-ordered UUID (RFC 9562, section 5.7), increasing within this process.
+
+    The 12 bits after the milliseconds hold its fraction (RFC 9562, section 6.2, method 3), so
+    that ids made one after the other sort in the order they were made, also in a bulk insert.
+    """
+    ticks = _clock.tick()
+    value = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64
+    return uuid.UUID(int=value | 0b10 << 62 | int.from_bytes(os.urandom(8)) >> 2)

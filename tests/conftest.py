@@ -1,0 +1,61 @@
+import django
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from celery_mailer import conf
+from celery_mailer.deliver import providers
+from celery_mailer.deliver.breaker import breakers
+from celery_mailer.deliver.pauses import pauses
+from tests.servers.smtp import SmtpServer
+
+# The machine is shared: how long an example takes says nothing about it.
+hypothesis_settings.register_profile(
+    "suite", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """What this process has read of breakers and pauses is another test's."""
+    breakers.forget()
+    pauses.forget()
+
+
+@pytest.fixture(autouse=True)
+def media(settings, tmp_path):
+    """Where attachments are stored in this test."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    return settings.MEDIA_ROOT
+
+
+@pytest.fixture
+def smtp_server():
+    """A real SMTP server; ``received`` holds what it took."""
+    with SmtpServer() as server:
+        yield server
+        providers.close_all()
+
+
+@pytest.fixture
+def real_smtp(settings, smtp_server):
+    """The default provider leads to ``smtp_server``, in spite of the test runner's outbox."""
+    settings.CELERY_MAILER = {"PROVIDERS": {"default": smtp_provider(smtp_server.port)}}
+    leave_the_outbox(settings)
+    providers.close_all()
+    yield smtp_server
+    providers.close_all()
+
+
+def leave_the_outbox(settings):
+    """Take back what Django's test runner has done to the email backends."""
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": conf.SMTP_BACKEND, "OPTIONS": {"host": "127.0.0.1"}}}
+    else:
+        settings.EMAIL_BACKEND = conf.SMTP_BACKEND
+
+
+def smtp_provider(port, **rules):
+    """An entry of ``PROVIDERS`` for the SMTP server on ``port``."""
+    return {"BACKEND": conf.SMTP_BACKEND, "OPTIONS": {"host": "127.0.0.1", "port": port}, **rules}
