@@ -16,6 +16,13 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items):
+    """What starts processes of its own runs one after the other, lest they starve each other."""
+    for item in items:
+        if "e2e" in item.path.parts or not {"make_site", "demo"}.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
+
 @pytest.fixture(autouse=True)
 def forget():
     """What this process has read of breakers and pauses is another test's."""

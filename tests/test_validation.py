@@ -418,7 +418,7 @@ def test_what_is_no_dict_is_refused(field, bad):
 @pytest.mark.parametrize(
     "bad",
     [{1, 2}, object(), b"bytes", {"deep": [object()]}, float("nan"), [float("inf")], {("a", "b"): 1}, print],
-    ids=repr,
+    ids=["set", "object", "bytes", "deep", "nan", "inf", "key", "function"],
 )
 def test_a_value_that_cannot_be_stored_is_refused_with_its_key(field, bad):
     found, fault = refusal(**{field: {"good": 1, "bad": bad}})

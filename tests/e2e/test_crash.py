@@ -129,7 +129,8 @@ def test_a_killed_worker_leaves_its_mail_to_the_next_one(make_site):
         site = make_site(smtp_port=slow.port)
         worker = site.worker("-c", "1")
         send(site, 1)
-        site.wait_for("sending", 1)
+        # Asked here, not in the database: a process that asks may start too late to see it ``sending``.
+        wait_until("the server has the mail", lambda: slow.held)
         worker.kill()
     with SmtpServer(port=slow.port) as quick:
         site.beat()

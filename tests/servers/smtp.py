@@ -49,6 +49,7 @@ class _Handler:
 
     async def handle_DATA(self, server, session, envelope):
         if self.server.delay:
+            self.server.held += 1
             await asyncio.sleep(self.server.delay)
         self.server.keep(Received(envelope.mail_from, list(envelope.rcpt_tos), envelope.content))
         return "250 taken"
@@ -64,6 +65,7 @@ class SmtpServer:
     def __init__(self, delay: float = 0, port: int | None = None, password: str = "") -> None:
         self.received: list[Received] = []
         self.times: list[float] = []  # by ``time.monotonic``
+        self.held = 0  # messages that were not answered at once, see ``delay``
         self.refuses = lambda: False
         self.password = password
         self.delay = delay
