@@ -14,14 +14,14 @@ from django.utils import timezone
 from celery_mailer import chain, conf
 from celery_mailer.attaching import enclose
 from celery_mailer.exceptions import IdempotencyConflict, InvalidEmail
-from celery_mailer.models import Batch, Content, Email
+from celery_mailer.models import Batch, Email
+from celery_mailer.models.insertion import insert
+from celery_mailer.models.recipient import note_further
 from celery_mailer.signals import email_queued
 from celery_mailer.sources import Finder
 from celery_mailer.validation import Row
 from celery_mailer.validation import row as checked_row
 from celery_mailer.values import EmailRequest, Priority
-
-ROWS_PER_INSERT = 500
 
 
 def enqueue(requests: Sequence[EmailRequest], *, as_batch: bool = False, start: bool = True) -> list[Email]:
@@ -64,8 +64,9 @@ def _insert(rows: list[Row], using: str, as_batch: bool) -> list[Email]:
             batch = Batch.objects.using(using).create(total=len(emails))
             for email in emails:
                 email.batch = batch
-        Email.objects.using(using).bulk_create(emails, batch_size=ROWS_PER_INSERT)
-        Content.objects.using(using).bulk_create([row.content for row in rows], batch_size=ROWS_PER_INSERT)
+        insert(emails, using)
+        note_further(emails, using)
+        insert([row.content for row in rows], using)
         if any(row.files for row in rows):
             enclose([(row.email, row.files) for row in rows], using, timezone.now())
     return emails

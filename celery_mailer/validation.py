@@ -9,8 +9,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from email.utils import format_datetime, make_msgid
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import django
@@ -28,7 +30,7 @@ from celery_mailer.addresses import bare, clean, clean_list
 from celery_mailer.attaching import File, read_files
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Content, Email, EmailTemplate
-from celery_mailer.models.context import encode, storable_text
+from celery_mailer.models.context import NotPlain, encode, plain, storable_text
 from celery_mailer.sources import Finder, Source, languages
 from celery_mailer.values import EmailRequest, Priority, Status, uuid7
 
@@ -90,7 +92,7 @@ def _content(email: Email, request: EmailRequest, templates: Finder) -> Content:
     pinned = source if not request.render_on_delivery else None
     content = Content(
         email=email,
-        from_email=clean("from_email", request.from_email or conf.default_from_email()),
+        from_email=_sender(str(request.from_email or conf.default_from_email())),
         reply_to=clean_list("reply_to", request.reply_to),
         subject=_one_line("subject", request.subject),
         text=_text("message", request.message),
@@ -184,6 +186,11 @@ def _flag(field: str, value: Any) -> bool:
     return value
 
 
+@lru_cache(maxsize=64)
+def _sender(value: str) -> str:
+    return clean("from_email", value)
+
+
 def _headers(headers: Mapping[str, Any] | None) -> dict[str, str]:
     if headers is not None and not isinstance(headers, Mapping):
         raise InvalidEmail("headers", f"is a {type(headers).__name__}, not a dict")
@@ -270,6 +277,8 @@ def _context(context: Any, language: str) -> dict[str, Any] | None:
         return None
     if not isinstance(context, Mapping):
         raise InvalidEmail("context", f"is a {type(context).__name__}, not a dict")
+    with suppress(NotPlain, RecursionError):  # said below, with its place
+        return dict(plain(context))
     with translation.override(language or None):  # what is lazily translated is for the recipient
         return {storable_text("context", str(k)): _encoded(f"context[{k!r}]", v) for k, v in context.items()}
 

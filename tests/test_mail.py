@@ -424,8 +424,8 @@ def test_many_emails_cost_as_many_queries_as_few(many, monkeypatch, started):
     for number in (3, 300):
         with transaction.atomic(), CaptureQueriesContext(connection) as queries:
             mail.send_many(many(number))
-        counts.append([q["sql"].split()[0] for q in queries if "SAVEPOINT" not in q["sql"]])
-    assert counts == [["INSERT"] * 3, ["INSERT"] * 3]
+        counts.append(len([q for q in queries if "SAVEPOINT" not in q["sql"]]))
+    assert counts == [3, 3]
 
 
 # Now.

@@ -29,7 +29,7 @@ from uuid import UUID
 from celery.exceptions import SoftTimeLimitExceeded
 from django.core.mail import EmailMessage
 from django.db import Error as DatabaseFailure
-from django.db import IntegrityError
+from django.db import IntegrityError, router
 from django.utils import timezone
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -45,6 +45,7 @@ from celery_mailer.deliver.providers.outcomes import error_words
 from celery_mailer.models import Attempt, Email
 from celery_mailer.models.attachment import enclosures_of
 from celery_mailer.models.connection import LOST, drop_dead, survives_lost_connection
+from celery_mailer.models.insertion import insert
 from celery_mailer.models.transitions import CLAIM, RELEASE, move, renew_lease
 from celery_mailer.values import Kind, Outcome, Reply, Result, Status
 
@@ -227,7 +228,8 @@ class _Slice:
 
     def _in_time(self, slot: limits.Slot) -> bool:
         """Wait for ``slot``. One that has passed counts as not given; but for the first there is time."""
-        time.sleep(max(0.0, slot.ready - time.monotonic()))
+        if (early := slot.ready - time.monotonic()) > 0:
+            time.sleep(early)
         self.late = slot.stale and self.done > 0
         return not self.late
 
@@ -322,13 +324,14 @@ def _open(alias: str, timeout: float) -> tuple[providers.Provider | None, Reply]
 
 
 def _write(facts: list[Attempt]) -> None:
+    using = router.db_for_write(Attempt)
     try:
         # Ignoring conflicts makes a repetition after a lost answer harmless.
-        Attempt.objects.bulk_create(facts, ignore_conflicts=True)
+        insert(facts, using, new_only=True)
     except IntegrityError:
         # Somebody deleted an email while it was sent: its fact has nowhere to go, the others have.
         there = set(Email.objects.filter(pk__in=[f.email_id for f in facts]).values_list("pk", flat=True))
-        Attempt.objects.bulk_create([f for f in facts if f.email_id in there], ignore_conflicts=True)
+        insert([f for f in facts if f.email_id in there], using, new_only=True)
 
 
 def _fact(drawn: _Drawn, claim: UUID, alias: str, result: Result) -> Attempt:

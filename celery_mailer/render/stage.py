@@ -4,10 +4,13 @@ from collections import defaultdict
 from collections.abc import Collection
 from uuid import UUID
 
+from django.db import router
+
 from celery_mailer.exceptions import InvalidEmail, RenderError
 from celery_mailer.models import Content, Message
 from celery_mailer.models.connection import survives_lost_connection
 from celery_mailer.models.context import Loader
+from celery_mailer.models.insertion import insert
 from celery_mailer.models.transitions import BROKEN, move
 from celery_mailer.render.images import Images, keep
 from celery_mailer.render.templates import render
@@ -38,7 +41,7 @@ def render_emails(ids: Collection[UUID]) -> None:
         except RenderError as error:
             move([content.pk], BROKEN, reason="render", detail=str(error))
     keep(images)  # before their messages: whoever sees a message sees its images
-    Message.objects.bulk_create(messages, ignore_conflicts=True)
+    insert(messages, router.db_for_write(Message), new_only=True)
     _note_versions(contents)
 
 
