@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from celery import chain
+from celery import chain, current_app
+from celery.backends.base import DisabledBackend
 from celery.canvas import Signature
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -25,21 +26,31 @@ from celery_mailer.render.task import render
 
 logger = logging.getLogger("celery_mailer")
 
-STAGES = (render, deliver, log)
-
 # The caller of ``.delay()`` waits for this: one try, no more. The row stands, so the dispatcher can
 # publish later. (``retry=False`` would cost six seconds with the broker down: measured.)
 PUBLISH_ONCE: dict[str, Any] = {"retry_policy": {"max_retries": 0}}
 
 
-def build(ids: Sequence[UUID], priority: int, task_id: str | None = None) -> Signature:
-    """The chain for ``ids``; its last task gets ``task_id``, by which its result is known."""
+def build(
+    ids: Sequence[UUID], priority: int, task_id: str | None = None, *, together: bool = False
+) -> Signature:
+    """The chain for ``ids``; its last task gets ``task_id``, by which its result is known.
+
+    With ``together`` it may take more mail of its lane along, or be cut short if ``ids`` went along with
+    another one (``render.together``).
+    """
     queue = routing.lane(priority)
     names = [str(pk) for pk in ids]
-    steps = [task.si(names).set(queue=queue) for task in STAGES]
+    first = render.si(names, together=True) if together else render.si(names)
+    steps = [step.set(queue=queue) for step in (first, deliver.si(names), log.si(names))]
     if task_id is not None:
         steps[-1].set(task_id=task_id)
     return chain(*steps)
+
+
+def results_are_kept() -> bool:
+    """Whether somebody may wait for the result of an email's own chain."""
+    return not (current_app.conf.task_ignore_result or isinstance(current_app.backend, DisabledBackend))
 
 
 def start(ids: Sequence[UUID], priority: int) -> bool:
@@ -50,8 +61,12 @@ def start(ids: Sequence[UUID], priority: int) -> bool:
     size = conf.get().batch_size
     for at in range(0, len(ids), size):
         slice_ = ids[at : at + size]
+        alone = len(slice_) == 1
+        steps = build(
+            slice_, priority, str(slice_[0]) if alone else None, together=alone and not results_are_kept()
+        )
         try:
-            build(slice_, priority, str(slice_[0]) if len(slice_) == 1 else None).apply_async(**PUBLISH_ONCE)
+            steps.apply_async(**PUBLISH_ONCE)
         except OperationalError as error:
             logger.warning("broker not reached (%s): %d emails wait for the dispatcher", error, len(ids) - at)
             push_due(ids[at:], timezone.now())

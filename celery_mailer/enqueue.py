@@ -15,13 +15,13 @@ from celery_mailer import chain, conf
 from celery_mailer.attaching import enclose
 from celery_mailer.exceptions import IdempotencyConflict, InvalidEmail
 from celery_mailer.models import Batch, Email
-from celery_mailer.models.insertion import insert
+from celery_mailer.models.insertion import insert, insert_both
 from celery_mailer.models.recipient import note_further
 from celery_mailer.signals import email_queued
 from celery_mailer.sources import Finder
 from celery_mailer.validation import Row
 from celery_mailer.validation import row as checked_row
-from celery_mailer.values import EmailRequest, Priority
+from celery_mailer.values import ALONE, EmailRequest, Priority
 
 
 def enqueue(requests: Sequence[EmailRequest], *, as_batch: bool = False, start: bool = True) -> list[Email]:
@@ -31,12 +31,15 @@ def enqueue(requests: Sequence[EmailRequest], *, as_batch: bool = False, start: 
     ``InvalidEmail`` before anything is written. With ``start=False`` the caller starts the chain.
     """
     rows = checked_rows(requests)
+    if not start:
+        for row in rows:
+            row.email.reason = ALONE
     using = router.db_for_write(Email)
     repeatable = any(r.idempotency_key is not None or r.id is not None for r in requests)
     new = (_insert_once if repeatable else _insert)(rows, using, as_batch)
     if start and new:
-        transaction.on_commit(partial(_go, new), using=using)
-    if new and any(e.priority != Priority.NOW for e in new):
+        _start_on_commit(new, using)
+    if email_queued.has_listeners(Email) and any(e.priority != Priority.NOW for e in new):
         queued = [e for e in new if e.priority != Priority.NOW]
         transaction.on_commit(
             partial(email_queued.send_robust, sender=Email, emails=queued), using=using, robust=True
@@ -59,6 +62,9 @@ def checked_rows(requests: Sequence[EmailRequest]) -> list[Row]:
 
 def _insert(rows: list[Row], using: str, as_batch: bool) -> list[Email]:
     emails = [row.email for row in rows]
+    if len(rows) == 1 and not as_batch and not rows[0].files and len(emails[0].recipients) == 1:
+        insert_both(emails[0], rows[0].content, using)
+        return emails
     with transaction.atomic(using=using, savepoint=False):
         if as_batch and emails:
             batch = Batch.objects.using(using).create(total=len(emails))
@@ -102,6 +108,19 @@ def _replace_known(rows: list[Row], using: str) -> list[Row]:
             raise IdempotencyConflict("idempotency_key", f"has been used for another email, {first.pk}")
         rows[i] = row._replace(email=first)
     return new
+
+
+def _start_on_commit(emails: list[Email], using: str) -> None:
+    """Start their chains on commit, together with those of the transaction's earlier emails, if nobody waits
+    for each one's own."""
+    connection = transaction.get_connection(using)
+    for savepoints, call, _ in connection.run_on_commit:
+        # At the same savepoint: rolled back together, or not at all.
+        mine = isinstance(call, partial) and call.func is _go
+        if mine and savepoints == set(connection.savepoint_ids) and not chain.results_are_kept():
+            call.args[0].extend(emails)
+            return
+    transaction.on_commit(partial(_go, list(emails)), using=using)
 
 
 def _go(emails: list[Email]) -> None:

@@ -83,6 +83,10 @@ class Phase(StrEnum):
     DOT = "dot"
 
 
+# Reasons of an email that is queued: it goes along with another one's chain, or somebody waits for its own.
+TOGETHER, ALONE = "together", "alone"
+
+
 class OnUncertain(StrEnum):
     RESEND = "resend"
     HOLD = "hold"

@@ -7,7 +7,7 @@ from io import BytesIO, StringIO
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from celery_mailer import chain, mail, periodic
@@ -193,7 +193,7 @@ def test_attachments_belong_to_what_an_idempotency_key_stands_for():
 
 
 def test_emails_without_attachments_cost_no_query_for_them(django_assert_num_queries):
-    with transaction.atomic(), django_assert_num_queries(2):
+    with transaction.atomic(), django_assert_num_queries(1 if connection.vendor == "postgresql" else 2):
         make_email()
 
 

@@ -46,15 +46,39 @@ def insert(rows: Rows, using: str, *, new_only: bool = False) -> None:
         row._state.adding, row._state.db = False, using
 
 
+def insert_both(first: models.Model, second: models.Model, using: str) -> None:
+    """Insert two rows of different models, both or neither.
+
+    PostgreSQL does it in one statement, which outside a transaction saves three round trips.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        with transaction.atomic(using=using, savepoint=False):
+            insert([first], using)
+            insert([second], using)
+        return
+    statements = [_statement(type(row), using, new_only=False) for row in (first, second)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH first AS ({statements[0]}) {statements[1]}",
+            [*_values(first, connection), *_values(second, connection)],
+        )
+    for row in (first, second):
+        row._state.adding, row._state.db = False, using
+
+
 def _insert_many(rows: Rows, using: str, new_only: bool) -> None:
     manager = type(rows[0])._base_manager.using(using)
     manager.bulk_create(rows, batch_size=500, ignore_conflicts=new_only)
 
 
 def _insert_one(row: models.Model, connection: BaseDatabaseWrapper, new_only: bool) -> None:
-    values = [read(row, connection) for read in _readers(type(row), connection.vendor)]
     with connection.cursor() as cursor:
-        cursor.execute(_statement(type(row), connection.alias, new_only), values)
+        cursor.execute(_statement(type(row), connection.alias, new_only), _values(row, connection))
+
+
+def _values(row: models.Model, connection: BaseDatabaseWrapper) -> list[Any]:
+    return [read(row, connection) for read in _readers(type(row), connection.vendor)]
 
 
 def _can_copy(connection: BaseDatabaseWrapper) -> bool:
@@ -67,12 +91,11 @@ def _can_copy(connection: BaseDatabaseWrapper) -> bool:
 
 def _copy(rows: Rows, connection: Any) -> None:
     model = type(rows[0])
-    readers = _readers(model, connection.vendor)
     table, columns = _names(model, connection)
     statement = f"COPY {table} ({columns}) FROM STDIN"
     with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(statement) as copy:
         for row in rows:
-            copy.write_row([read(row, connection) for read in readers])
+            copy.write_row(_values(row, connection))
 
 
 def _copy_new(rows: Rows, connection: BaseDatabaseWrapper) -> None:

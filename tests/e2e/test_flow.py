@@ -61,3 +61,14 @@ def test_a_worker_with_one_lane_leaves_the_others_alone(make_site, smtp):
     send(site, 1, "priority='high'")
     site.wait_for("sent", 1)
     assert site.statuses() == {"sent": 1, "queued": 1}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+def test_what_waits_in_a_lane_goes_together_and_each_once(make_site, smtp, late):
+    number = 300
+    site = make_site(celery={"TASK_ACKS_LATE": late})
+    send(site, number)
+    worker = site.worker("-c", "2")
+    site.wait_for("sent", number)
+    assert_each_once(site, smtp, number)
+    assert worker.output().count("Task celery_mailer.deliver") < number / 2
