@@ -31,13 +31,18 @@ logger = logging.getLogger("celery_mailer")
 PUBLISH_ONCE: dict[str, Any] = {"retry_policy": {"max_retries": 0}}
 
 
-def build(
-    ids: Sequence[UUID], priority: int, task_id: str | None = None, *, together: bool = False
-) -> Signature:
-    """The chain for ``ids``; its last task gets ``task_id``, by which its result is known.
+def build(ids: Sequence[UUID], priority: int, task_id: str | None = None) -> Signature:
+    """The chain for ``ids``, to take a task's place; its last task gets ``task_id``."""
+    return chain(*_steps(ids, priority, task_id))
 
-    With ``together`` it may take more mail of its lane along, or be cut short if ``ids`` went along with
-    another one (``render.together``).
+
+def _steps(
+    ids: Sequence[UUID], priority: int, task_id: str | None = None, *, together: bool = False
+) -> list[Signature]:
+    """The three tasks for ``ids``; the last gets ``task_id``, by which the chain's result is known.
+
+    With ``together`` the first may take more mail of its lane along, or cut the chain short if ``ids`` went
+    along with another one (``render.together``).
     """
     queue = routing.lane(priority)
     names = [str(pk) for pk in ids]
@@ -45,7 +50,19 @@ def build(
     steps = [step.set(queue=queue) for step in (first, deliver.si(names), log.si(names))]
     if task_id is not None:
         steps[-1].set(task_id=task_id)
-    return chain(*steps)
+    return steps
+
+
+def publish(ids: Sequence[UUID], priority: int) -> None:
+    """Publish one chain for ``ids``. Raises ``OperationalError``.
+
+    What ``chain.apply_async`` sends is the first task's message with the others in it; its way there, by
+    copies of every signature, takes twice as long. (Nobody adds to this chain, or waits for its parts.)
+    """
+    alone = len(ids) == 1
+    together = alone and not results_are_kept()
+    first, *rest = _steps(ids, priority, str(ids[0]) if alone else None, together=together)
+    first.apply_async(chain=rest[::-1], **PUBLISH_ONCE)
 
 
 def results_are_kept() -> bool:
@@ -60,13 +77,8 @@ def start(ids: Sequence[UUID], priority: int) -> bool:
     """
     size = conf.get().batch_size
     for at in range(0, len(ids), size):
-        slice_ = ids[at : at + size]
-        alone = len(slice_) == 1
-        steps = build(
-            slice_, priority, str(slice_[0]) if alone else None, together=alone and not results_are_kept()
-        )
         try:
-            steps.apply_async(**PUBLISH_ONCE)
+            publish(ids[at : at + size], priority)
         except OperationalError as error:
             logger.warning("broker not reached (%s): %d emails wait for the dispatcher", error, len(ids) - at)
             push_due(ids[at:], timezone.now())

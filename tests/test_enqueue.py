@@ -1,7 +1,7 @@
-from contextlib import suppress
-from unittest.mock import Mock
+from contextlib import closing, suppress
 
 import pytest
+from celery import current_app
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -138,11 +138,10 @@ def test_the_signal_tells_of_all_emails_once_at_commit(django_capture_on_commit_
 def test_a_broker_that_is_down_leaves_the_emails_due_at_once(monkeypatch, django_capture_on_commit_callbacks):
     from kombu.exceptions import OperationalError
 
-    class Down:
-        def apply_async(self, **options):
-            raise OperationalError("connection refused")
+    def publish(ids, priority):
+        raise OperationalError("connection refused")
 
-    monkeypatch.setattr(chain, "build", lambda *args, **options: Down())
+    monkeypatch.setattr(chain, "publish", publish)
     with django_capture_on_commit_callbacks(execute=True):
         email = make_email()
         assert email.due_at > timezone.now()
@@ -155,15 +154,7 @@ def test_a_broker_that_is_down_leaves_the_emails_due_at_once(monkeypatch, django
 def test_chains_carry_at_most_a_batch_of_ids(monkeypatch, settings):
     settings.CELERY_MAILER = {"BATCH_SIZE": 40}
     published = []
-
-    class Recorder:
-        def __init__(self, ids, *args, **options):
-            self.ids = ids
-
-        def apply_async(self, **options):
-            published.append(self.ids)
-
-    monkeypatch.setattr(chain, "build", Recorder)
+    monkeypatch.setattr(chain, "publish", lambda ids, priority: published.append(ids))
     chain.start(list(range(100)), 1)
     assert [len(ids) for ids in published] == [40, 40, 20]
     assert sum(published, []) == list(range(100))  # noqa: RUF017
@@ -203,14 +194,55 @@ def test_a_rolled_back_savepoint_takes_no_other_chain_with_it(started, django_ca
     assert started == [([email.pk], email.priority)]
 
 
+@pytest.fixture
+def messages():
+    """Takes what was published to a lane, as headers and body."""
+
+    def take(queue):
+        with (
+            current_app.connection_for_read() as connection,
+            closing(connection.SimpleQueue(queue)) as waiting,
+        ):
+            taken = []
+            while waiting.qsize():
+                message = waiting.get_nowait()
+                taken.append((message.headers, message.payload))
+                message.ack()
+        return taken
+
+    for queue in ("mail.high", "mail.medium"):
+        take(queue)
+    return take
+
+
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_single_email_goes_together_with_others_unless_results_are_kept(kept, monkeypatch):
-    told = []
+def test_a_single_email_goes_together_with_others_unless_results_are_kept(kept, monkeypatch, messages):
     monkeypatch.setattr(chain, "results_are_kept", lambda: kept)
-    monkeypatch.setattr(chain, "build", lambda *args, together: told.append(together) or Mock())
     chain.start(["an-id"], 1)
     chain.start(["an-id", "another"], 1)
-    assert told == [not kept, False]
+    assert [kwargs.get("together", False) for _, (_, kwargs, _) in messages("mail.medium")] == [
+        not kept,
+        False,
+    ]
+
+
+def test_what_is_published_is_what_a_chain_publishes(messages):
+    chain.publish(["an-id", "another"], 2)
+    chain.build(["an-id", "another"], 2).apply_async(**chain.PUBLISH_ONCE)
+    (_, quick), (_, slow) = messages("mail.high")
+    assert quick[:2] == slow[:2]
+    assert [bare_step(step) for step in quick[2]["chain"]] == [bare_step(step) for step in slow[2]["chain"]]
+
+
+def bare_step(step):
+    """Without the ids, which each message has of its own."""
+    return step | {"options": {"queue": step["options"]["queue"]}}
+
+
+def test_the_last_task_of_a_single_email_has_its_id(messages):
+    chain.publish(["an-id"], 2)
+    ((_, (_, _, embedded)),) = messages("mail.high")
+    assert [step["options"].get("task_id") for step in embedded["chain"]] == ["an-id", None]
 
 
 def test_each_step_of_a_chain_has_the_lane_of_its_priority():
