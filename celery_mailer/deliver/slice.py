@@ -336,6 +336,7 @@ def _fact(drawn: _Drawn, claim: UUID, alias: str, result: Result) -> Attempt:
         phase=reply.phase or "",
         code=reply.code,
         text=reply.text,
+        retry_after=reply.retry_after,
         recipients=recipients,
     )
     fact.message_ids = {r.message_id for r in result.recipients.values() if r.message_id}

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import IntegrityError, models
 
 from celery_mailer.models.email import Email
-from celery_mailer.values import Outcome, uuid7
+from celery_mailer.values import Kind, Outcome, uuid7
 
 LONGEST_ID = 255  # characters that are kept of a provider's id: no ESP of Anymail's comes near
 
@@ -26,6 +26,7 @@ class Attempt(models.Model):
     phase = models.CharField(max_length=10, blank=True, help_text="step of the session in which it ended")
     code = models.PositiveSmallIntegerField(null=True, help_text="the server's status code")
     text = models.TextField(blank=True, help_text="the server's words")
+    retry_after = models.DurationField(null=True, help_text="for how long the server asked us to wait")
     recipients = models.JSONField(default=dict, help_text="address: [outcome, code, text]")
 
     # The provider's ids of what it took: no column, but on their way into ``ProviderMessage``.
@@ -105,6 +106,15 @@ def final_recipients(email_ids: Collection[UUID]) -> dict[UUID, dict[str, Outcom
         for email_id, recipients in rows.values_list("email_id", "recipients"):
             found.setdefault(email_id, {}).update(final_in(recipients))
     return found
+
+
+def doubtful(email_ids: Collection[UUID]) -> set[UUID]:
+    """Of ``email_ids``, those that a provider may have taken, for all that an attempt of theirs says."""
+    if not email_ids:
+        return set()
+    unknown = models.Q(outcome=Outcome.UNCERTAIN) | models.Q(kind=Kind.NO_ANSWER)
+    rows = Attempt.objects.filter(unknown, email_id__in=email_ids)
+    return set(rows.values_list("email_id", flat=True))
 
 
 def final_in(recipients: dict[str, list[Any]]) -> dict[str, Outcome]:
