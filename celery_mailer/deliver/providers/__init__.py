@@ -82,9 +82,9 @@ def _make(alias: str, rules: options.Provider, outbox: bool) -> Provider:
     if hasattr(backend, "provider_class"):  # one of ours, or of a project's: it says more than a count
         return cast(Provider, backend.provider_class(alias, backend, rules))
     if any(kind.__module__ == "anymail.backends.base" for kind in type(backend).__mro__):
-        from celery_mailer.deliver.providers.anymail import AnymailProvider
+        from celery_mailer.deliver.providers.anymail_batch import provider_class
 
-        return AnymailProvider(alias, backend, rules)
+        return provider_class(backend)(alias, backend, rules)
     return DjangoBackendProvider(alias, backend, rules)
 
 
