@@ -377,15 +377,15 @@ def test_only_a_backend_that_sends_as_anymail_does_is_given_several():
         def post_to_esp(self, payload, message):
             return super().post_to_esp(payload, message)
 
-    kinds = {
-        "anymail.backends.resend.EmailBackend": BatchProvider,
-        "anymail.backends.postmark.EmailBackend": BatchProvider,
-        "anymail.backends.mailgun.EmailBackend": AnymailProvider,
-        "anymail.backends.amazon_ses.EmailBackend": AnymailProvider,
+    made = {
+        "resend": ({"api_key": "k"}, BatchProvider),
+        "postmark": ({"server_token": "k"}, BatchProvider),
+        "mailgun": ({"api_key": "k"}, AnymailProvider),
+        "amazon_ses": ({}, AnymailProvider),
     }
-    options = {"api_key": "k", "server_token": "k", "client_params": {}}
-    for path, kind in kinds.items():
-        assert provider_class(import_string(path)(**options)) is kind
+    for module, (options, kind) in made.items():
+        backend = import_string(f"anymail.backends.{module}.EmailBackend")(**options)
+        assert provider_class(backend) is kind
     assert provider_class(Project(api_key="k")) is AnymailProvider
 
 

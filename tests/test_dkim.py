@@ -229,7 +229,7 @@ def test_a_backend_that_sends_in_its_own_way_cannot_be_signed_for(settings, back
 
 
 def test_nor_does_it_send_unsigned(settings):
-    entry = {"BACKEND": f"{__name__}.Own", "DKIM": DKIM}
+    entry = smtp_provider(25, DKIM=DKIM) | {"BACKEND": f"{__name__}.Own"}
     settings.CELERY_MAILER = {"PROVIDERS": {"default": entry}}
     leave_the_outbox(settings)
     with pytest.raises(ValueError, match="Own"):
