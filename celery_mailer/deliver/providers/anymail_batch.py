@@ -5,10 +5,11 @@ are rendered already, and each has its own body, headers and unsubscribe link; t
 ESP's substitutions came to the same bytes could not be proved. So each message's payload is built by
 Anymail exactly as for a call of its own, and goes as it is into the array that two of its ESPs take.
 Mailgun, SES, SendGrid, SparkPost, Mandrill and Brevo only take variations of one message; MailerSend's
-bulk call answers before it has looked at the messages, without ids.
+bulk call answers before it has looked at the messages, without ids. Mailtrap and Mailjet take whole
+messages, but in other forms than for one: what goes in would not be what Anymail builds.
 
 Measured, at 50 ms for an answer: a slice of 100 by single calls took 5.4 s, in calls of 20 it took 0.3 s.
-Resend by default takes no more than two calls a second, whatever is in them.
+Resend limits the calls per second, whatever is in them.
 
 An ESP's key against repetition covers a whole call. No other call will ever hold the same emails, so an
 unanswered one is repeated at once, and once, under its key; if that stays unanswered too, its emails are
