@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 from celery_mailer import conf, routing
 from celery_mailer.backends import EmailBackend
 from celery_mailer.contract import database_faults, file_faults
+from celery_mailer.deliver.providers import sends_as_django
 from celery_mailer.models import EmailTemplate
 
 REDIS_TRANSPORTS = ("redis", "rediss", "sentinel")
@@ -79,6 +80,12 @@ def _providers() -> Iterator[CheckMessage]:
                 f"{name}: {path} leads back to the queue.",
                 hint="Name the backend that really sends.",
                 id="celery_mailer.E004",
+            )
+        if provider.dkim.domain is not None and not sends_as_django(backend):
+            yield Error(
+                f"{name}: DKIM signs what Django's SMTP backend sends, and {path} sends in its own way.",
+                hint="Let the provider sign, or the backend; and take 'DKIM' out.",
+                id="celery_mailer.E001",
             )
 
 

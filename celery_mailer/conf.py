@@ -17,7 +17,7 @@ from django.core.signals import setting_changed
 from celery_mailer import provider_url, schemas
 from celery_mailer.addresses import clean
 from celery_mailer.exceptions import InvalidEmail, InvalidSettings
-from celery_mailer.options import KINDS, Provider, Routes, Settings
+from celery_mailer.options import KINDS, Dkim, Provider, Routes, Settings
 from celery_mailer.schemas import Problem
 
 NAME = "CELERY_MAILER"
@@ -125,6 +125,14 @@ def _provider_problems(providers: dict[str, Provider]) -> Iterator[Problem]:
             yield from _mailer_problems(path, provider.using)
         elif provider.backend == QUEUE_BACKEND:
             yield Problem(path, "leads back to the queue.", "Name the backend that really sends.")
+        yield from _dkim_problems(f"{path}['DKIM']", provider.dkim)
+
+
+def _dkim_problems(path: str, dkim: Dkim) -> Iterator[Problem]:
+    one_key = (dkim.key is None) != (dkim.key_file is None)
+    if dkim != Dkim() and not (dkim.domain and dkim.selector and one_key):
+        hint = "Give 'DOMAIN', 'SELECTOR', and 'KEY' or 'KEY_FILE'."
+        yield Problem(path, "is not complete.", hint)
 
 
 def _route_problems(conf: Settings) -> Iterator[Problem]:

@@ -16,6 +16,16 @@ Routes = list[str] | dict[str, int]  # providers in the order of failover, or wi
 
 
 @dataclass(frozen=True)
+class Dkim:
+    """A signature on what goes out by Django's SMTP backend (RFC 6376)."""
+
+    domain: str | None = None
+    selector: str | None = None
+    key: str | None = field(default=None, repr=False)  # RSA, private, in PEM
+    key_file: str | None = None  # instead of KEY
+
+
+@dataclass(frozen=True)
 class Provider:
     backend: str | None = None  # dotted path of a Django email backend
     options: dict[str, Any] = field(default_factory=dict, repr=False)  # its keyword arguments; holds secrets
@@ -26,6 +36,7 @@ class Provider:
     max_connections: int | None = None  # open at the same time, of all workers
     rate_limit: Rates | None = None  # recipients; with several rates, all of them hold
     daily_quota: int | None = None  # recipients in any 24 hours
+    dkim: Dkim = Dkim()
 
 
 @dataclass(frozen=True)

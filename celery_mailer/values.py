@@ -97,10 +97,10 @@ class Reply:
     """A provider's normalised answer.
 
     ``code`` is the SMTP (RFC 5321, section 4.2) or HTTP status code, ``text`` the server's words.
-    ``retry_after`` is how long the provider itself asks us to wait; it takes the place of the policy's
-    delay. ``message_id`` is the provider's own id of the mail to this recipient, by which its events name
-    it. An outcome ``deferred`` of the kind ``no_answer`` may have been taken all the same; to repeat it is
-    safe, but only by the same provider, which knows the key that went with it.
+    ``retry_after`` is how long the provider itself asks us to wait, at least. ``message_id`` is the
+    provider's own id of the mail to this recipient, by which its events name it. An outcome ``deferred`` of
+    the kind ``no_answer`` may have been taken all the same; to repeat it is safe, but only by the same
+    provider, and soon, while it knows the key that went with it.
     """
 
     outcome: Outcome

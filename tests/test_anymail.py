@@ -19,6 +19,7 @@ from botocore import exceptions as botocore
 from celery.exceptions import SoftTimeLimitExceeded
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.db import OperationalError
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from celery_mailer.deliver import providers
@@ -203,6 +204,23 @@ def test_an_email_goes_out_by_it_and_no_secret_stays_behind(settings, serve):
     ]
     assert refused.attempts.get().text == "no such key: ***"
     assert server.requests[1].json["subject"] == "hello"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_email_waits_for_as_long_as_the_esp_asks(settings, serve, status):
+    server = serve((status, {"message": "later"}, {"Retry-After": "7200"}))
+    entry = {
+        "BACKEND": "anymail.backends.resend.EmailBackend",
+        "OPTIONS": {"api_key": SECRET, "api_url": server.url},
+    }
+    settings.CELERY_MAILER = {"PROVIDERS": {"default": entry}}
+    leave_the_outbox(settings)
+    email = make_email()
+    deliver_emails([email.pk])
+    settle_emails([email.pk])
+    assert email.attempts.get().retry_after == timedelta(hours=2)
+    assert stored(email).due_at > timezone.now() + timedelta(hours=1.9)
 
 
 # Keys against repetition

@@ -261,28 +261,28 @@ def test_after_a_crash_only_what_may_have_been_handed_over_is_in_doubt():
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 def test_a_database_that_hiccups_does_not_lose_facts(fake, monkeypatch, error):
-    write, failures = deliver_slice._write, iter([error("gone"), error("still gone")])
+    write, failures = deliver_slice.record, iter([error("gone"), error("still gone")])
 
     def failing(facts):
         for failure in failures:
             raise failure
         write(facts)
 
-    monkeypatch.setattr(deliver_slice, "_write", failing)
+    monkeypatch.setattr(deliver_slice, "record", failing)
     monkeypatch.setattr(deliver_slice, "wait_fixed", lambda seconds: tenacity.wait_none())
     deliver(make_emails(3))
     assert (len(fake.sent), Attempt.objects.count()) == (3, 3)
 
 
 def test_facts_written_twice_are_there_once(fake, monkeypatch):
-    write = deliver_slice._write
+    write = deliver_slice.record
 
     def answer_lost(facts):
-        monkeypatch.setattr(deliver_slice, "_write", write)
+        monkeypatch.setattr(deliver_slice, "record", write)
         write(facts)
         raise OperationalError("the answer was lost")
 
-    monkeypatch.setattr(deliver_slice, "_write", answer_lost)
+    monkeypatch.setattr(deliver_slice, "record", answer_lost)
     monkeypatch.setattr(deliver_slice, "wait_fixed", lambda seconds: tenacity.wait_none())
     deliver(make_emails(3))
     assert Attempt.objects.count() == 3

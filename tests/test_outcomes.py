@@ -42,8 +42,31 @@ CASES = [(p, digit, REPLIES[p][digit - 2]) for p in Phase for digit in (2, 3, 4,
 
 @pytest.mark.parametrize(("phase", "digit", "expected"), CASES)
 def test_what_a_reply_means_at_a_phase(phase, digit, expected):
-    reply = smtp_reply(phase, digit * 100 + 52, "words")
+    reply = smtp_reply(phase, digit * 100 + 54, "words")
     assert (reply.outcome, reply.kind) == expected
+
+
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT])
+@pytest.mark.parametrize("words", ["5.3.4 Message too big for system", "5.2.3 over the limit"])
+@pytest.mark.parametrize("code", [550, 552, 554])
+def test_too_large_a_message_is_refused_for_its_content(phase, code, words):
+    reply = smtp_reply(phase, code, words)
+    assert (reply.outcome, reply.kind) == (R, Kind.CONTENT)
+
+
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.DATA, Phase.BODY, Phase.DOT])
+def test_so_is_one_with_no_more_than_the_code_for_it(phase):
+    assert smtp_reply(phase, 552, "no room").kind == Kind.CONTENT
+
+
+@pytest.mark.parametrize("words", ["5.2.2 Mailbox full", "no room", "5.3.40 x", "see 5.3.4"])
+def test_other_refusals_of_a_recipient_are_about_the_recipient(words):
+    reply = smtp_reply(Phase.RCPT, 552, words)
+    assert (reply.outcome, reply.kind) == (R, Kind.RECIPIENT)
+
+
+def test_too_large_for_now_may_do_later():
+    assert smtp_reply(Phase.MAIL, 452, "4.3.4 x").outcome == D
 
 
 @given(st.sampled_from(Phase), st.integers(-1, 999), st.binary())

@@ -1253,14 +1253,14 @@ def test_case_43_a_database_error_after_the_server_took_a_mail_doubles_nothing(
 ):
     """X DB error after SMTP accept: at most the one mail in flight is doubled, not a batch of 100."""
     failures = [error("the server went away")] * 2
-    write = deliver_slice._write
+    write = deliver_slice.record
 
     def failing(facts):
         if failures:
             raise failures.pop()
         write(facts)
 
-    monkeypatch.setattr(deliver_slice, "_write", failing)
+    monkeypatch.setattr(deliver_slice, "record", failing)
     mail.send_many({"recipients": f"u{i}@example.com", "subject": "s"} for i in range(100))
     worker.work()
     recover(clock, worker)

@@ -56,6 +56,40 @@ def test_only_the_domain_that_said_so_is_slowed_down(told):
     assert told == [("slow_down", "two.example")]
 
 
+def closing(phase, text="too many errors"):
+    return Reply(Outcome.DEFERRED, Kind.CONNECTION, phase, 421, text)
+
+
+@pytest.mark.parametrize("phase", [Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT])
+def test_a_session_that_is_closed_at_a_recipient_slows_its_domain_down(told, phase):
+    learn(everyone(["a@example.com"], closing(phase)))
+    assert told == [("slow_down", "example.com")]
+
+
+@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.LOGIN, Phase.MAIL])
+def test_a_session_that_is_closed_before_any_recipient_is_the_providers_affair(told, phase):
+    learn(everyone(["a@example.com"], closing(phase)))
+    assert told == []
+
+
+@pytest.mark.parametrize("text", ["4.3.2 System shutting down", "4.4.2 Timeout"])
+def test_a_server_that_speaks_of_itself_slows_no_domain_down(told, text):
+    learn(everyone(["a@example.com"], closing(Phase.RCPT, text)))
+    assert told == []
+
+
+def test_of_several_domains_a_closed_session_does_not_tell_which_it_was(told):
+    learn(everyone(["a@one.example", "b@two.example"], closing(Phase.RCPT)))
+    assert told == []
+
+
+@pytest.mark.parametrize("code", [450, 451, 452])
+def test_another_code_at_a_recipient_slows_nobody_down(told, code):
+    reply = Reply(Outcome.DEFERRED, Kind.TEMPORARY, Phase.RCPT, code, "later")
+    learn(everyone(["a@example.com"], reply))
+    assert told == []
+
+
 def test_a_provider_that_is_too_busy_is_left_alone_for_as_long_as_it_says(told):
     wait = timedelta(minutes=3)
     reply = deferred("slow down", Kind.THROTTLED, retry_after=wait)

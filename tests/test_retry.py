@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_mailer import options
-from celery_mailer.log.retry import Situation, judge, wait
+from celery_mailer.log.retry import SAFE_REPETITIONS, Situation, judge, wait
 from celery_mailer.models.transitions import DEFER, DEFER_FREE, DOUBT, REJECT, SENT
 from celery_mailer.values import WAITING, Kind, OnUncertain, Outcome, RetryPolicy
 
@@ -110,6 +110,75 @@ def test_being_throttled_costs_no_attempt(attempts):
     assert (found.move, found.reason, found.due_after) == (DEFER_FREE, "throttled", MINUTE)
 
 
+# What the provider asked for.
+
+MONTH = 30 * DAY
+
+
+@pytest.mark.parametrize("kind", [Kind.CONNECTION, Kind.TEMPORARY, Kind.THROTTLED, Kind.PROVIDER])
+@pytest.mark.parametrize(
+    ("asked", "age", "after"),
+    [
+        (None, NONE, MINUTE),
+        (NONE, NONE, MINUTE),
+        (MINUTE / 2, NONE, MINUTE),
+        (HOUR, NONE, HOUR),
+        (2 * HOUR, NONE, 2 * HOUR),  # longer than the policy's longest
+        (MONTH, NONE, DAY),  # not past the time to give up
+        (HOUR, DAY - 10 * MINUTE, 10 * MINUTE),
+        (HOUR, DAY - MINUTE / 2, None),
+        (HOUR, MONTH, None),
+    ],
+    ids=str,
+)
+def test_the_delay_is_at_least_what_the_provider_asked_for(kind, asked, age, after):
+    assert verdict(DEFERRED, kind, age=age, retry_after=asked).due_after == after
+
+
+def test_another_provider_did_not_ask_for_it():
+    assert verdict(DEFERRED, Kind.THROTTLED, retry_after=HOUR, alternatives=True).due_after == NONE
+
+
+def test_what_was_asked_for_is_no_way_round_the_last_attempt():
+    assert verdict(DEFERRED, Kind.TEMPORARY, 4, retry_after=HOUR).reason == "gave_up"
+
+
+def repeated(attempts, on_uncertain=RESEND, **rules):
+    """The verdict on an attempt that a provider would recognise by its key, and asks for again."""
+    case = Situation(DEFERRED, Kind.NO_ANSWER, attempts, NONE, retry_after=MINUTE)
+    return judge(case, policy(max_attempts=9, min=HOUR, **rules), on_uncertain)
+
+
+@pytest.mark.parametrize("attempts", range(1, SAFE_REPETITIONS + 1))
+@pytest.mark.parametrize("on_uncertain", [RESEND, HOLD])
+def test_a_repetition_comes_while_the_provider_remembers_its_key(attempts, on_uncertain):
+    found = repeated(attempts, on_uncertain)
+    assert (found.move, found.due_after) == (DEFER, MINUTE)
+
+
+def test_after_that_it_is_a_doubt_like_any_other():
+    found = repeated(SAFE_REPETITIONS + 1)
+    assert (found.move, found.reason, found.resend, found.due_after) == (DOUBT, "no_answer", True, HOUR)
+    held = repeated(SAFE_REPETITIONS + 1, HOLD)
+    assert (held.move, held.resend, held.due_after) == (DOUBT, False, None)
+
+
+@pytest.mark.parametrize("late", [{"attempts": 4}, {"age": DAY + MINUTE}], ids=["attempts", "age"])
+@pytest.mark.parametrize("some_accepted", [False, True])
+def test_no_answer_to_the_last_attempt_is_a_doubt_and_not_a_failure(late, some_accepted):
+    found = verdict(DEFERRED, Kind.NO_ANSWER, some_accepted=some_accepted, **late)
+    assert (found.move, found.reason, found.resend) == (DOUBT, "no_answer", False)
+
+
+def test_what_a_provider_may_have_by_an_earlier_attempt_has_not_failed():
+    found = verdict(DEFERRED, Kind.TEMPORARY, 4, doubted=True)
+    assert (found.move, found.reason, found.resend) == (DOUBT, "gave_up", False)
+
+
+def test_a_provider_that_refuses_what_it_may_have_had_before_has_the_last_word():
+    assert verdict(REJECTED, Kind.CONTENT, doubted=True).move == REJECT
+
+
 # Another provider.
 
 
@@ -186,6 +255,8 @@ situations = st.builds(
     some_accepted=st.booleans(),
     some_rejected=st.booleans(),
     alternatives=st.booleans(),
+    retry_after=st.none() | st.timedeltas(min_value=NONE, max_value=DAY),
+    doubted=st.booleans(),
 )
 
 
@@ -228,7 +299,17 @@ def test_nobody_who_has_it_makes_it_failed_and_nobody_who_has_it_not_makes_it_se
 
 @given(situations, policies, st.sampled_from(OnUncertain))
 def test_a_doubt_is_never_guessed_away(case, rules, on_uncertain):
-    assert (judge(case, rules, on_uncertain).move == DOUBT) == (case.outcome == UNCERTAIN)
+    found = judge(case, rules, on_uncertain)
+    if case.outcome == UNCERTAIN:
+        assert found.move == DOUBT
+    if case.outcome == DEFERRED and (case.doubted or case.kind == Kind.NO_ANSWER):
+        assert found.move.target in ("deferred", "uncertain")
+
+
+@given(situations, policies, st.sampled_from(OnUncertain))
+def test_a_doubt_has_its_reason(case, rules, on_uncertain):
+    if judge(case, rules, on_uncertain).move == DOUBT:
+        assert case.outcome == UNCERTAIN or case.doubted or case.kind == Kind.NO_ANSWER
 
 
 # Waits.

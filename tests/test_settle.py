@@ -47,6 +47,30 @@ def test_deferred_waits_for_the_policys_time():
     assert timedelta(seconds=25) < email.due_at - timezone.now() < timedelta(seconds=50)
 
 
+def test_deferred_waits_for_as_long_as_the_provider_asked():
+    email = settled("deferred", kind="temporary", retry_after=timedelta(hours=3))
+    assert timedelta(hours=2.9) < email.due_at - timezone.now() <= timedelta(hours=3)
+
+
+def test_one_email_that_must_wait_for_longer_does_not_hold_up_the_others():
+    long, short = make_emails(2)
+    token = claim([long, short])
+    make_attempt(long, token, "deferred", kind="temporary", retry_after=timedelta(hours=3))
+    make_attempt(short, token, "deferred", kind="temporary")
+    settle_emails([long.pk, short.pk])
+    assert stored(short).due_at - timezone.now() < timedelta(minutes=1)
+    assert stored(long).due_at - timezone.now() > timedelta(hours=2.9)
+
+
+def test_given_up_is_uncertain_if_an_earlier_attempt_may_have_reached_somebody(settings):
+    settings.CELERY_MAILER = {"RETRY": {"MAX_ATTEMPTS": 2}}
+    email = settled("uncertain", kind="no_answer")
+    assert email.status == "deferred"
+    assert move([email.pk], WAKE, due_at=timezone.now()) == [email.pk]
+    email = settled("deferred", kind="temporary", email=email)
+    assert (email.status, email.reason) == ("uncertain", "gave_up")
+
+
 def test_a_fault_of_the_providers_costs_no_attempt():
     email = settled("deferred", kind="provider")
     assert (email.status, email.attempt_count) == ("deferred", 0)

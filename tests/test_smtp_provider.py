@@ -256,6 +256,7 @@ SENDING = {
     "all well": ({}, (A, Kind.NONE, Phase.DOT, 250, True)),
     "MAIL 451": ({"MAIL": "451 later"}, (D, Kind.TEMPORARY, Phase.MAIL, 451, True)),
     "MAIL 550": ({"MAIL": "550 no"}, (R, Kind.SENDER, Phase.MAIL, 550, True)),
+    "MAIL 552": ({"MAIL": "552 too large"}, (R, Kind.CONTENT, Phase.MAIL, 552, True)),
     "MAIL 530": ({"MAIL": "530 log in"}, (D, Kind.PROVIDER, Phase.MAIL, 530, False)),
     "MAIL 421": ({"MAIL": ["421 bye", drop]}, (D, Kind.CONNECTION, Phase.MAIL, 421, False)),
     "dropped at MAIL": ({"MAIL": drop}, (D, Kind.CONNECTION, Phase.MAIL, None, False)),
@@ -267,6 +268,8 @@ SENDING = {
     "RCPT 450": ({"RCPT": "450 later"}, (D, Kind.TEMPORARY, Phase.RCPT, 450, True)),
     "RCPT 454": ({"RCPT": "454 relay denied"}, (D, Kind.TEMPORARY, Phase.RCPT, 454, True)),
     "RCPT 550": ({"RCPT": "550 no"}, (R, Kind.RECIPIENT, Phase.RCPT, 550, True)),
+    "RCPT 552": ({"RCPT": "552 5.3.4 too large"}, (R, Kind.CONTENT, Phase.RCPT, 552, True)),
+    "RCPT full": ({"RCPT": "552 no room"}, (R, Kind.RECIPIENT, Phase.RCPT, 552, True)),
     "RCPT 530": ({"RCPT": "530 log in"}, (D, Kind.PROVIDER, Phase.RCPT, 530, False)),
     "RCPT 421": ({"RCPT": ["421 bye", drop]}, (D, Kind.CONNECTION, Phase.RCPT, 421, True)),
     "RCPT 354": ({"RCPT": "354 what"}, (D, Kind.CONNECTION, Phase.RCPT, None, True)),
@@ -390,6 +393,23 @@ def test_silence_after_the_dot_leaves_earlier_refusals_standing(serve, connect):
     server = serve({"RCPT b@example.com": "550 no", "dot": [take, drop]})
     result = hand_over(connect(server), *THREE)
     assert {a: r.outcome for a, r in result.recipients.items()} == dict(zip(THREE, (U, R, U), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("answer", "fate"),
+    [
+        ("552 too many recipients", (D, Kind.TEMPORARY)),
+        ("552 5.5.3 too many recipients", (D, Kind.TEMPORARY)),
+        ("552 5.2.2 mailbox full", (R, Kind.RECIPIENT)),
+        ("552 5.3.4 too large", (R, Kind.CONTENT)),
+        ("550 5.1.1 nobody", (R, Kind.RECIPIENT)),
+    ],
+)
+def test_a_recipient_too_many_is_for_another_transaction(serve, connect, answer, fate):
+    result = hand_over(connect(serve({"RCPT b@example.com": answer})), *THREE)
+    one, two, three = (result.recipients[address] for address in THREE)
+    assert (two.outcome, two.kind) == fate
+    assert one.outcome == three.outcome == A
 
 
 def test_after_a_421_nothing_more_is_said(serve, connect):

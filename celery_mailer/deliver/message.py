@@ -54,7 +54,8 @@ def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) 
         message.attach_alternative(words.html, "text/html")
     elif words.html:
         message.content_subtype = "html"
-    vars(message)["email_id"] = email.pk  # for providers that can recognise a repetition
+    # For providers that can recognise a repetition: by which name, and if it is one.
+    vars(message).update(email_id=email.pk, tried_before=email.attempt_count > 0)
     _shape(message, content.shape)
     message.attachments = attachments
     # Anymail's names (its documentation, "Anymail additions"); other backends do not look at them.

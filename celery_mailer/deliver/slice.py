@@ -29,7 +29,6 @@ from uuid import UUID
 from celery.exceptions import SoftTimeLimitExceeded
 from django.core.mail import EmailMessage
 from django.db import Error as DatabaseFailure
-from django.db import IntegrityError, router
 from django.utils import timezone
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -44,8 +43,8 @@ from celery_mailer.deliver.providers.contract import Parcel, stream
 from celery_mailer.deliver.providers.outcomes import error_words
 from celery_mailer.models import Attempt, Email
 from celery_mailer.models.attachment import enclosures_of
+from celery_mailer.models.attempt import record
 from celery_mailer.models.connection import LOST, drop_dead, survives_lost_connection
-from celery_mailer.models.insertion import insert
 from celery_mailer.models.transitions import CLAIM, RELEASE, move, renew_lease
 from celery_mailer.values import Kind, Outcome, Reply, Result, Status
 
@@ -308,7 +307,7 @@ class _Slice:
             reraise=True,
         ):
             with attempt:
-                _write(self.facts)
+                record(self.facts)
         self.facts = []
 
 
@@ -323,22 +322,11 @@ def _open(alias: str, timeout: float) -> tuple[providers.Provider | None, Reply]
     return (None, fault) if fault else (provider, Reply(Outcome.ACCEPTED))
 
 
-def _write(facts: list[Attempt]) -> None:
-    using = router.db_for_write(Attempt)
-    try:
-        # Ignoring conflicts makes a repetition after a lost answer harmless.
-        insert(facts, using, new_only=True)
-    except IntegrityError:
-        # Somebody deleted an email while it was sent: its fact has nowhere to go, the others have.
-        there = set(Email.objects.filter(pk__in=[f.email_id for f in facts]).values_list("pk", flat=True))
-        insert([f for f in facts if f.email_id in there], using, new_only=True)
-
-
 def _fact(drawn: _Drawn, claim: UUID, alias: str, result: Result) -> Attempt:
     reply = result.summary
     differ = any(r.outcome != reply.outcome for r in result.recipients.values())
     recipients = {a: [r.outcome, r.code, r.text] for a, r in result.recipients.items()} if differ else {}
-    return Attempt(
+    fact = Attempt(
         email_id=drawn.ready.email.pk,
         claim=claim,
         provider=alias,
@@ -349,5 +337,8 @@ def _fact(drawn: _Drawn, claim: UUID, alias: str, result: Result) -> Attempt:
         phase=reply.phase or "",
         code=reply.code,
         text=reply.text,
+        retry_after=reply.retry_after,
         recipients=recipients,
     )
+    fact.message_ids = {r.message_id for r in result.recipients.values() if r.message_id}
+    return fact

@@ -12,6 +12,11 @@ from celery_mailer.values import Kind, OnUncertain, Outcome, RetryPolicy
 
 FREE = frozenset({Kind.PROVIDER, Kind.THROTTLED})  # not the email's doing: costs no attempt
 
+# Attempts after which a repetition that the provider recognises by its key is still made on its word. Each
+# comes a minute after the one before, and the shortest memory is a quarter of an hour (Brevo's): the
+# policy's growing delays would outlast it, and the repetition be a second mail.
+SAFE_REPETITIONS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
@@ -24,6 +29,8 @@ class Situation:
     some_accepted: bool = False  # of the recipients, now or in an earlier attempt
     some_rejected: bool = False
     alternatives: bool = False  # whether another provider is left that has failed it less often
+    retry_after: timedelta | None = None  # what the provider itself asked for
+    doubted: bool = False  # whether somebody may have it by an earlier attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +50,27 @@ def judge(case: Situation, policy: RetryPolicy, on_uncertain: OnUncertain) -> Ve
     if case.outcome == Outcome.REJECTED:
         return Verdict(SENT, "partly_rejected") if case.some_accepted else Verdict(REJECT, str(case.kind))
     again = _due_after(case, policy)
-    if case.outcome == Outcome.UNCERTAIN:
+    if case.outcome == Outcome.UNCERTAIN or _outlasts_its_key(case):
         resend = again is not None and on_uncertain == OnUncertain.RESEND
         return Verdict(DOUBT, str(case.kind), again if resend else None, resend)
     if again is None:
-        return Verdict(SENT, "partly_given_up") if case.some_accepted else Verdict(REJECT, "gave_up")
+        return _given_up(case)
     # Only a counted attempt makes deliver look who had it already: one that reached somebody is counted.
     free = case.kind in FREE and not (case.some_accepted or case.some_rejected)
     return Verdict(DEFER_FREE if free else DEFER, str(case.kind), again)
+
+
+def _outlasts_its_key(case: Situation) -> bool:
+    return case.kind == Kind.NO_ANSWER and case.attempts > SAFE_REPETITIONS
+
+
+def _given_up(case: Situation) -> Verdict:
+    """No attempt is left. Where a provider may have it, for all we know, it has not failed."""
+    if case.kind == Kind.NO_ANSWER:
+        return Verdict(DOUBT, str(case.kind))
+    if case.doubted:
+        return Verdict(DOUBT, "gave_up")
+    return Verdict(SENT, "partly_given_up") if case.some_accepted else Verdict(REJECT, "gave_up")
 
 
 def _due_after(case: Situation, policy: RetryPolicy) -> timedelta | None:
@@ -61,8 +81,21 @@ def _due_after(case: Situation, policy: RetryPolicy) -> timedelta | None:
     if case.attempts >= policy.max_attempts and case.kind not in FREE:
         return None
     failover = case.alternatives and case.outcome == Outcome.DEFERRED and case.kind in NOT_TAKEN
-    after = timedelta(0) if failover else wait(policy, case.attempts)
+    after = timedelta(0) if failover else _delay(case, policy)
     return after if case.age + after <= policy.give_up_after else None
+
+
+def _delay(case: Situation, policy: RetryPolicy) -> timedelta:
+    """The policy's wait, and at least what the provider asked for, but not past the time to give up.
+
+    A repetition that the provider recognises comes when it says: it must not have forgotten the key.
+    """
+    asked = case.retry_after
+    if asked is None:
+        return wait(policy, case.attempts)
+    if case.kind == Kind.NO_ANSWER and not _outlasts_its_key(case):
+        return asked
+    return max(wait(policy, case.attempts), min(asked, policy.give_up_after - case.age))
 
 
 def wait(policy: RetryPolicy, attempts: int) -> timedelta:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from celery_mailer import conf
 from celery_mailer.log.retry import Situation, Verdict, judge
 from celery_mailer.models import Attempt, Email
-from celery_mailer.models.attempt import final_in, final_recipients
+from celery_mailer.models.attempt import doubtful, final_in, final_recipients
 from celery_mailer.models.connection import survives_lost_connection
 from celery_mailer.models.pause import paused_providers
 from celery_mailer.models.provider import NOT_TAKEN, not_closed, past_of, routes_of
@@ -42,10 +42,13 @@ def settle(attempts: Iterable[Attempt]) -> int:
     attempts = list(attempts)
     elsewhere = _elsewhere(attempts)
     earlier = final_recipients([a.email_id for a in attempts if a.email.attempt_count])
+    retried = [a.email_id for a in attempts if a.email.attempt_count and a.outcome == Outcome.DEFERRED]
+    doubted = doubtful(retried)
     groups: dict[_Group, list[UUID]] = defaultdict(list)
     due_after: dict[_Group, timedelta] = {}
     for attempt in attempts:
-        verdict = _verdict(attempt, earlier.get(attempt.email_id, {}), attempt.email_id in elsewhere)
+        pk = attempt.email_id
+        verdict = _verdict(attempt, earlier.get(pk, {}), elsewhere=pk in elsewhere, doubted=pk in doubted)
         group = _Group(
             attempt.claim,
             verdict.move,
@@ -54,6 +57,7 @@ def settle(attempts: Iterable[Attempt]) -> int:
             verdict.due_after == timedelta(0),
             attempt.email.stream,
             attempt.email.attempt_count,
+            attempt.retry_after,
         )
         groups[group].append(attempt.email_id)
         due_after.setdefault(group, verdict.due_after or timedelta(0))
@@ -82,6 +86,7 @@ class _Group(NamedTuple):
     at_once: bool
     stream: str
     attempt_count: int
+    retry_after: timedelta | None
 
 
 def _elsewhere(attempts: Iterable[Attempt]) -> set[UUID]:
@@ -105,7 +110,7 @@ def _elsewhere(attempts: Iterable[Attempt]) -> set[UUID]:
     return found
 
 
-def _verdict(attempt: Attempt, earlier: dict[str, Outcome], elsewhere: bool) -> Verdict:
+def _verdict(attempt: Attempt, earlier: dict[str, Outcome], *, elsewhere: bool, doubted: bool) -> Verdict:
     email = attempt.email
     outcomes = {*earlier.values(), *final_in(attempt.recipients).values()}
     kind = Kind(attempt.kind)
@@ -117,6 +122,8 @@ def _verdict(attempt: Attempt, earlier: dict[str, Outcome], elsewhere: bool) -> 
         some_accepted=Outcome.ACCEPTED in outcomes,
         some_rejected=Outcome.REJECTED in outcomes,
         alternatives=elsewhere,
+        retry_after=attempt.retry_after,
+        doubted=doubted,
     )
     settings = conf.get()
     stream = email.stream if email.stream in settings.streams else "transactional"

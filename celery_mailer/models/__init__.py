@@ -1,7 +1,7 @@
 """The tables: a narrow hot row per email, and what belongs to it in tables of their own."""
 
 from celery_mailer.models.attachment import Attachment, Enclosure
-from celery_mailer.models.attempt import Attempt
+from celery_mailer.models.attempt import Attempt, ProviderMessage
 from celery_mailer.models.batch import Batch
 from celery_mailer.models.bucket import Bucket
 from celery_mailer.models.captured import CapturedMessage
@@ -15,6 +15,6 @@ from celery_mailer.models.template import EmailTemplate, TemplateVersion
 
 __all__ = [
     "Attachment", "Attempt", "Batch", "Bucket", "CapturedMessage", "Content", "Decision", "Email",
-    "EmailTemplate", "Enclosure", "FurtherRecipient", "Message", "Pause", "ProviderChange", "ProviderState",
-    "TemplateVersion",
+    "EmailTemplate", "Enclosure", "FurtherRecipient", "Message", "Pause", "ProviderChange", "ProviderMessage",
+    "ProviderState", "TemplateVersion",
 ]  # fmt: skip

@@ -75,26 +75,29 @@ def get(alias: str) -> Provider:
 
 def _make(alias: str, rules: options.Provider, outbox: bool) -> Provider:
     backend = import_string(conf.LOCMEM_BACKEND)() if outbox else _backend(alias, rules)
+    if sends_as_django(type(backend)):
+        return SmtpProvider(alias, backend, rules)
     if isinstance(backend, SmtpBackend):
-        if _sends_as_django(type(backend)):
-            return SmtpProvider(alias, backend, rules)
         backend.timeout = backend.timeout or STEP_TIMEOUT  # Django's own default is to wait for ever
+    if rules.dkim.domain is not None and not outbox:  # unsigned mail may harm the domain for long
+        raise ValueError(f"DKIM signs by Django's SMTP backend only, and not by {type(backend).__name__}.")
     if hasattr(backend, "provider_class"):  # one of ours, or of a project's: it says more than a count
         return cast(Provider, backend.provider_class(alias, backend, rules))
     if any(kind.__module__ == "anymail.backends.base" for kind in type(backend).__mro__):
-        from celery_mailer.deliver.providers.anymail import AnymailProvider
+        from celery_mailer.deliver.providers.anymail_batch import provider_class
 
-        return AnymailProvider(alias, backend, rules)
+        return provider_class(backend)(alias, backend, rules)
     return DjangoBackendProvider(alias, backend, rules)
 
 
-def _sends_as_django(kind: type[SmtpBackend]) -> bool:
-    """Whether ``kind`` leaves Django's way to send alone.
+def sends_as_django(kind: type) -> bool:
+    """Whether ``kind`` is Django's SMTP backend, or one that leaves its way to send alone.
 
     One that does not may sign messages, or lead all of a staging site's mail to one address: to go round
     it would be a disaster, so it keeps the last word, and we hear less of what the server said.
     """
-    return all(getattr(kind, name) is getattr(SmtpBackend, name) for name in ("send_messages", "_send"))
+    names = ("send_messages", "_send")
+    return issubclass(kind, SmtpBackend) and all(getattr(kind, n) is getattr(SmtpBackend, n) for n in names)
 
 
 def _backend(alias: str, rules: options.Provider) -> Any:

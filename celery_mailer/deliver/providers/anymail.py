@@ -29,6 +29,8 @@ TIMEOUT = 30.0  # seconds to connect, and for each read of the answer, unless th
 # About the provider, not about one email: the next would fare no better.
 _STOPS = {Kind.CONNECTION, Kind.PROVIDER, Kind.THROTTLED}
 
+CANCELLED = outcomes.as_reply(outcomes.NOT_BUILT, None, "a receiver of Anymail's pre_send cancelled it")
+
 _UNFIT = (
     anymail.AnymailInvalidAddress,
     anymail.AnymailSerializationError,
@@ -76,11 +78,14 @@ class AnymailProvider:
             self.close()  # the answer may still come on that line
             raise
         self._wear.used()
+        return self._judge(self._told(message, recipients, answer))
+
+    def _told(self, message: EmailMessage, recipients: list[str], answer: Reply) -> Result:
         statuses = getattr(message, "anymail_status", None)
         if statuses is not None and statuses.recipients:
             # Whatever was raised after that, by a receiver of ``post_send`` for one: the ESP has answered.
-            return self._judge(self._by_status(statuses, recipients))
-        return self._judge(everyone(recipients, self._clean(answer)))
+            return self._by_status(statuses, recipients)
+        return everyone(recipients, self._clean(answer))
 
     def _hand_over(self, message: EmailMessage, wanted: set[str], keyed: bool) -> Reply:
         try:
@@ -93,7 +98,7 @@ class AnymailProvider:
             return self._failure(error, keyed)
         if self._posting:
             return outcomes.as_reply(outcomes.UNSURE, None, "the backend did not count it", keyed=keyed)
-        return outcomes.as_reply(outcomes.NOT_BUILT, None, "a receiver of Anymail's pre_send cancelled it")
+        return CANCELLED
 
     def _note_and_post(self, payload: Any, message: EmailMessage) -> Any:
         self._posting = True
@@ -150,7 +155,7 @@ class AnymailProvider:
     @contextmanager
     def _key(self, message: EmailMessage, recipients: list[str]) -> Iterator[bool]:
         """Let a key go along by which the ESP recognises the repetition; yields whether one does."""
-        key = _repetition_key(message, recipients) if self._esp in outcomes.REMEMBERED else None
+        key = repetition_key(message, recipients) if self._esp in outcomes.REMEMBERED else None
         if key is None:
             yield False
         elif self._esp == "Brevo":  # which has it among the email's headers, and does not send it on
@@ -194,7 +199,7 @@ def _patient_client(params: dict[str, Any], timeout: float) -> dict[str, Any]:
     return {**params, "config": ours.merge(params["config"]) if "config" in params else ours}
 
 
-def _repetition_key(message: EmailMessage, recipients: list[str]) -> str | None:
+def repetition_key(message: EmailMessage, recipients: list[str]) -> str | None:
     """The same for each attempt of an email at the same recipients, as a UUID, which is what Brevo wants."""
     headers = {name.lower(): value for name, value in message.extra_headers.items()}
     identity = getattr(message, "email_id", None) or headers.get("message-id")

@@ -5,6 +5,7 @@ it answers (section 4.3.2); after the final dot, silence leaves the message's fa
 """
 
 import json
+import re
 import smtplib
 import socket
 import ssl
@@ -43,6 +44,17 @@ SMTP_SESSION_CODES: dict[int, Kind] = {
 }
 
 
+# "Message too large", also of a single recipient's limit (RFC 3463, sections 3.3 and 3.4: X.2.3, X.3.4). In
+# answer to MAIL with SIZE, a plain 552 means it too (RFC 1870, section 6.1). It is not the address's fault.
+_TOO_LARGE = re.compile(r"5\.(2\.3|3\.4)\b")
+
+
+def _is_too_large(phase: Phase, code: int, words: str) -> bool:
+    if code // 100 != 5 or phase not in (Phase.MAIL, Phase.RCPT):
+        return False
+    return _TOO_LARGE.match(words) is not None or (code == 552 and phase == Phase.MAIL)
+
+
 def smtp_reply(phase: Phase, code: int, text: bytes | str) -> Reply:
     """The reply ``code`` to the command of ``phase``; ``text`` is shortened to 500 characters.
 
@@ -51,6 +63,8 @@ def smtp_reply(phase: Phase, code: int, text: bytes | str) -> Reply:
     words = storable(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
     if code in SMTP_SESSION_CODES:
         return Reply(Outcome.DEFERRED, SMTP_SESSION_CODES[code], phase, code, words)
+    if _is_too_large(phase, code, words):
+        return Reply(Outcome.REJECTED, Kind.CONTENT, phase, code, words)
     if (phase, code // 100) in SMTP_REPLIES:
         outcome, kind = SMTP_REPLIES[phase, code // 100]
         return Reply(outcome, kind, phase, code, words)

@@ -10,6 +10,7 @@ DATA, which no other command may have for an answer, shows with each message tha
 a body goes out only when every reply before it was read: so at most one message is ever in doubt.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -119,8 +120,15 @@ class Transaction:
         return summarise({r: self.refused.get(r) or self.verdict for r in self.recipients})  # type: ignore[misc]
 
 
+# "Too many recipients", by RFC 821; the right code is 452 (RFC 5321, section 4.5.3.1.10). With the status of
+# a full mailbox, for one, it is what it says.
+_TOO_MANY = re.compile(r"(?!5\.\d)|5\.5\.3\b")
+
+
 def _about_one(reply: Reply) -> Reply:
     """``reply`` to RCPT in a session that took another recipient: so it was not the session it refused."""
+    if reply.code == 552 and _TOO_MANY.match(reply.text):
+        return replace(reply, outcome=Outcome.DEFERRED, kind=Kind.TEMPORARY)
     return replace(reply, kind=Kind.TEMPORARY) if reply.kind == Kind.PROVIDER else reply
 
 

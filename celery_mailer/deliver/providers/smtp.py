@@ -24,6 +24,7 @@ from celery_mailer.deliver.providers.contract import Parcel
 from celery_mailer.deliver.providers.outcomes import broken_line, error_words, opening_exception
 from celery_mailer.deliver.providers.patience import Clock, Line, keep_time
 from celery_mailer.deliver.providers.pipeline import Command, Conversation, Transaction
+from celery_mailer.deliver.providers.signing import Signer
 from celery_mailer.values import Kind, Outcome, Phase, Reply, Result, everyone
 
 logger = logging.getLogger("celery_mailer")
@@ -49,6 +50,7 @@ class SmtpProvider:
         self._clock = Clock(backend.timeout or STEP_TIMEOUT)
         self._backend: Any = keep_time(backend, self._clock)
         self._rules = rules
+        self._signer = Signer(rules.dkim) if rules.dkim.domain is not None else None
         self._talk: Conversation | None = None
         self._lock_step_until = 0.0
         self._opened_at = self._used_at = 0.0
@@ -145,16 +147,20 @@ class SmtpProvider:
         for parcel in parcels:
             self._sent += 1
             try:
-                sender, data = bare(str(parcel.message.from_email)), wire_bytes(parcel.message)
+                sender, data = bare(str(parcel.message.from_email)), self._data(parcel.message)
             except SoftTimeLimitExceeded:
                 raise
             except Exception as error:
                 reply = Reply(Outcome.REJECTED, Kind.MESSAGE, text=error_words(error))
                 yield Transaction(parcel.recipients, parcel.begin, verdict=reply)
             else:
-                yield compose(parcel, sender, _lines(data), offers)
+                yield compose(parcel, sender, data, offers)
             if self._is_worn():
                 break
+
+    def _data(self, message: EmailMessage) -> bytes:
+        data = _lines(wire_bytes(message))
+        return self._signer.sign(data) if self._signer is not None else data
 
     def _usable(self, transaction: Transaction, result: Result) -> bool:
         """Whether the next email is worth a try.
