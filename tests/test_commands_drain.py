@@ -1,4 +1,4 @@
-"""Delivering and cleaning up without a worker: ``mailer_drain``, ``send_queued_mail``, and how far they are."""
+"""Delivering and cleaning up without a worker, and how far that is."""
 
 import fcntl
 import json

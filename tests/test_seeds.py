@@ -1227,7 +1227,8 @@ def test_post_office_cron_sends_what_is_queued(cron, smtp_server, tmp_path):
 
 def test_post_office_cron_sends_and_cleans_up(cron, smtp_server, tmp_path):
     cron(
-        "* * * * * (cd $PROJECT; python manage.py send_queued_mail --processes=1 >> $PROJECT/cron_mail.log 2>&1)"
+        "* * * * * (cd $PROJECT; python manage.py send_queued_mail --processes=1 "
+        ">> $PROJECT/cron_mail.log 2>&1)"
     )
     assert [r.message["Subject"] for r in smtp_server.received] == ["Sent long ago", "Hello"]
     cron(
