@@ -1,8 +1,8 @@
 """Every line that this app logs: what it says, at which level, and with which fields.
 
 All go to the logger ``celery_mailer``. Beside its words each has ``extra``, for formatters that write JSON:
-the ``event``, which is the name of its function here, and what the words name. Emails are named by their ids, by
-which the admin finds them; no line has an address, a subject or a body in it.
+the ``event``, which is the name of its function here, and what the words name. Emails are named by their
+ids, by which the admin finds them; no line has an address, a subject or a body in it.
 """
 
 import logging
