@@ -14,6 +14,7 @@ from celery_mailer import conf
 from celery_mailer.models import Email
 from celery_mailer.values import Priority, Status
 
+UNFINISHED = [Status.QUEUED, Status.SENDING, Status.DEFERRED, Status.UNCERTAIN]
 LANES = [str(p.label) for p in (Priority.HIGH, Priority.MEDIUM, Priority.LOW)]
 
 Counts = dict[str, dict[str, int]]  # by lane, then by status
@@ -26,7 +27,7 @@ def lane_of(priority: int) -> str:
 
 def unfinished() -> Counts:
     """How many emails are not final, by lane and status."""
-    counts = _empty([s for s in Status if s in UNFINISHED])
+    counts = _empty(UNFINISHED)
     for emails in (
         Email.objects.filter(due_at__isnull=False),
         Email.objects.filter(lease_until__isnull=False),
@@ -41,9 +42,6 @@ def finished(since: datetime) -> Counts:
     counts = _empty([s for s in Status if s not in UNFINISHED])
     _add(counts, Email.objects.filter(finished_at__gte=since))
     return counts
-
-
-UNFINISHED = frozenset({Status.QUEUED, Status.SENDING, Status.DEFERRED, Status.UNCERTAIN})
 
 
 def _empty(statuses: list[Status]) -> Counts:

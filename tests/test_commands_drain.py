@@ -112,6 +112,20 @@ def test_what_stays_queued_does_not_keep_it_from_ending(monkeypatch):
     assert drained() == {"queued": 3}
 
 
+def test_another_process_does_not_take_the_same(monkeypatch):
+    taken = []
+
+    def run(ids):
+        taken.append(len(ids))
+        if len(taken) == 1:
+            assert drained() == {}
+
+    monkeypatch.setattr(chain, "run", run)
+    make_emails(3)
+    drained()
+    assert taken == [3]
+
+
 def test_connections_to_providers_are_closed_at_the_end(real_smtp, monkeypatch):
     closed = []
     monkeypatch.setattr(draining.providers, "close", closed.append)

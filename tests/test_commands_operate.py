@@ -105,7 +105,7 @@ def test_status_tells_which_provider_is_left_alone():
     again = timezone.now() + MINUTE
     ProviderState.objects.create(alias="default", state="open", retry_at=again, kind="connection")
     expected = {"state": "open", "retry_at": str(again), "fault": "connection"}
-    assert answer("mailer_status")["providers"] == {"default": expected}
+    assert answer("mailer_status")["providers"]["default"] == expected
     assert f"provider default: open (connection), again at {again}\n" in run("mailer_status")
 
 
@@ -141,7 +141,10 @@ def test_send_test_fails_if_it_is_not_sent(settings, real_smtp):
         run("mailer_send_test", "provider-down@simulator.test")
 
 
-@pytest.mark.parametrize(("given", "fault"), [(("no address",), "is not a valid email address"), (("a@b.c", "--provider", "x"), "x")])
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [(("no address",), "is not a valid email address"), (("a@b.c", "--provider", "x"), "x")],
+)
 def test_send_test_refuses_what_the_door_refuses(given, fault):
     with pytest.raises(CommandError, match=fault):
         run("mailer_send_test", *given)

@@ -76,8 +76,9 @@ def _take(stuck: set[UUID]) -> list[UUID]:
             if connections[using].features.has_select_for_update_skip_locked:
                 due = due.select_for_update(skip_locked=True)
             ids = list(due.values_list("pk", flat=True)[: conf.get().batch_size])
-            horizon = now + conf.get().lease
-            taken = move(ids, WAKE, due_at=horizon, due_at__lte=horizon)
+            lease = conf.get().lease
+            # Beyond what another process that drains would take.
+            taken = move(ids, WAKE, due_at=now + 2 * lease, due_at__lte=now + lease)
         if taken:
             return taken
     return []

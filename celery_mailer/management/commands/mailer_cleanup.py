@@ -3,11 +3,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from celery_mailer import periodic
 from celery_mailer.management.base import JsonCommand, counted
 from celery_mailer.management.old import days_ago, delete_in_steps
 from celery_mailer.management.progress import Progress
 from celery_mailer.models import Email
-from celery_mailer.periodic import STEP, cleanup
 
 
 class Command(JsonCommand):
@@ -27,11 +27,11 @@ class Command(JsonCommand):
         with Progress(self.stderr, "rows and files deleted") as progress:
             if options["days"] is not None:
                 old = Email.objects.filter(finished_at__lt=days_ago(options["days"])).order_by("finished_at")
-                counts["emails_deleted"] = delete_in_steps(old, STEP, progress.advance)
-            while True:  # one run of the job is bounded
-                done = cleanup()
+                counts["emails_deleted"] = delete_in_steps(old, periodic.STEP, progress.advance)
+            full = True
+            while full:  # one run of the job is bounded
+                done = periodic.cleanup()
                 counts.update(done)
                 progress.advance(sum(done.values()))
-                if not any(done.values()):
-                    break
+                full = any(number >= periodic.STEP * periodic.STEPS for number in done.values())
         self.tell(counts, counted(counts), options)
