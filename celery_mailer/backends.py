@@ -1,6 +1,5 @@
 """The door for everything that Django itself sends: an email backend that queues."""
 
-import logging
 from base64 import b64encode
 from collections.abc import Sequence
 from email.charset import Charset
@@ -10,14 +9,12 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.functional import Promise
 
-from celery_mailer import conf
+from celery_mailer import conf, logs
 from celery_mailer.enqueue import enqueue
 from celery_mailer.exceptions import InvalidEmail, UnknownProvider
 from celery_mailer.models.attachment import Form
 from celery_mailer.models.context import encode
 from celery_mailer.values import EmailRequest
-
-logger = logging.getLogger("celery_mailer")
 
 # Anymail's attributes on a message; tags and metadata are every door's arguments.
 EXTRAS = (
@@ -81,7 +78,7 @@ class EmailBackend(BaseEmailBackend):
         try:
             enqueue([self._request(message)])
         except InvalidEmail as error:
-            logger.warning("an email was refused in silence: %s", error)
+            logs.refused_in_silence(error)
             return False
         return True
 

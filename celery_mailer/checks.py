@@ -12,11 +12,11 @@ from django.utils.module_loading import import_string
 
 from celery_mailer import conf, routing
 from celery_mailer.backends import EmailBackend
+from celery_mailer.broker import is_redis
 from celery_mailer.contract import database_faults, file_faults
 from celery_mailer.deliver.providers import sends_as_django
 from celery_mailer.models import EmailTemplate
 
-REDIS_TRANSPORTS = ("redis", "rediss", "sentinel")
 REDIS_VISIBILITY_TIMEOUT = 3600  # kombu's, when none is set
 
 
@@ -137,13 +137,6 @@ def _beat() -> Iterator[CheckMessage]:
         )
 
 
-def _is_redis() -> bool:
-    try:
-        return current_app.connection_for_write().transport_cls in REDIS_TRANSPORTS
-    except (KeyError, ValueError):
-        return False  # no URL that Celery knows: Celery says so
-
-
 def _transport_options() -> dict[str, Any]:
     return dict(current_app.conf.broker_transport_options or {})
 
@@ -151,7 +144,7 @@ def _transport_options() -> dict[str, Any]:
 def _visibility_timeout() -> Iterator[CheckMessage]:
     lease = conf.get().lease.total_seconds()
     timeout = _transport_options().get("visibility_timeout", REDIS_VISIBILITY_TIMEOUT)
-    if _is_redis() and timeout < lease:
+    if is_redis() and timeout < lease:
         yield Warning(
             f"Redis hands a message out again after {timeout} s (visibility_timeout), before the lease of "
             f"{lease:g} s ends: slow slices will be delivered to workers that can do nothing with them.",
@@ -162,7 +155,7 @@ def _visibility_timeout() -> Iterator[CheckMessage]:
 
 def _socket_timeouts() -> Iterator[CheckMessage]:
     options = _transport_options()
-    if _is_redis() and not (options.get("socket_timeout") and options.get("socket_connect_timeout")):
+    if is_redis() and not (options.get("socket_timeout") and options.get("socket_connect_timeout")):
         yield Warning(
             "A Redis that hangs would block send_email.delay() for minutes: no socket timeouts are set.",
             hint="Set broker_transport_options = {'socket_timeout': 5, 'socket_connect_timeout': 2}.",

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import date, timedelta
 from email.message import MIMEPart
 from email.mime.image import MIMEImage
-from io import BytesIO
+from io import BytesIO, StringIO
 
 import django
 import pytest
@@ -20,6 +20,7 @@ from django.core.files.images import ImageFile
 from django.core.files.storage import FileSystemStorage
 from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail
 from django.core.mail.backends.base import BaseEmailBackend
+from django.core.management import call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
 from django.template import Context, Engine, engines
@@ -651,6 +652,19 @@ def test_case_26_the_log_level_says_which_attempts_are_kept(
     assert [a.outcome for a in email.attempts.order_by("pk")] == kept
 
 
+@pytest.mark.parametrize(("level", "kept"), [(0, []), (1, ["deferred"]), (2, ["deferred", "accepted"])])
+def test_case_26_the_command_overrides_the_log_level(settings, smtp_server, down, clock, level, kept):
+    """B the CLI overrides LOG_LEVEL too."""
+    down(LOG_LEVEL=2 - level)
+    email = mail.send(TO, FROM, subject="s", message="m")
+    call_command("send_queued_mail", "--log-level", str(level), stdout=StringIO())
+    settings.CELERY_MAILER = {"PROVIDERS": {"default": smtp_provider(smtp_server.port)}}
+    clock.pass_(DAY)
+    call_command("send_queued_mail", "-l", str(level), stdout=StringIO())
+    assert stored(email).status == "sent"
+    assert [a.outcome for a in email.attempts.order_by("pk")] == kept
+
+
 def test_case_27_one_bad_mail_or_template_does_not_stop_the_others(real_smtp, arrived, template):
     """B one bad mail/template in a batch does not stop the others."""
     bad = template(name="bad", subject="fine")
@@ -1035,6 +1049,52 @@ def test_case_37_files_go_with_the_last_email_that_has_them_even_if_they_are_gon
     Attachment.objects.update(used_at=timezone.now() - 31 * DAY)
     assert periodic.cleanup()["files_deleted"] == 2
     with storage().open(Attachment.objects.get().path) as file:
+        assert file.read() == b"kept"
+
+
+def cleaned_up(*flags):
+    """What ``cleanup_mail`` says of emails and of attachments."""
+    out = StringIO()
+    call_command("cleanup_mail", *flags, stdout=out)
+    said = re.fullmatch(r"Deleted (\d+) mails created before .* and (\d+) attachments\.\n", out.getvalue())
+    return int(said[1]), int(said[2])
+
+
+def test_case_37_the_command_deletes_what_is_older_and_keeps_what_is_newer():
+    """B cleanup deletes older than N days, keeps newer; of all batches."""
+    newer = final(29 * DAY)
+    for _ in range(3):
+        final(31 * DAY)
+    assert cleaned_up("--days", "30", "--batch-size", "2") == (3, 0)
+    assert Email.objects.get() == newer
+
+
+def test_case_37_the_command_never_deletes_unsent_mail(down, worker):
+    """X never deletes unsent mail."""
+    down()
+    make_email(scheduled_at=timezone.now() + 365 * DAY)
+    mail.send(TO, subject="deferred")
+    worker.work()
+    doubtful = make_email()
+    Email.objects.filter(pk=doubtful.pk).update(status="uncertain", due_at=None)
+    claim([make_email()])
+    Email.objects.update(created_at=timezone.now() - 365 * DAY)
+    assert cleaned_up() == (0, 0)
+    assert Email.objects.count() == 4
+
+
+@pytest.mark.parametrize(("flags", "deleted"), [((), 0), (("--delete-attachments",), 2), (("-da",), 2)])
+def test_case_37_the_command_deletes_orphaned_files_only_with_the_flag(flags, deleted):
+    """B orphan files only with the flag; survives a missing file."""
+    for name in (b"gone", b"orphan"):
+        final(91 * DAY, attachments={"a.bin": ContentFile(name)})
+    kept = final(DAY, attachments={"a.bin": ContentFile(b"kept")})
+    gone, *_ = Attachment.objects.filter(size=4).exclude(enclosures__email=kept)
+    storage().delete(gone.path)
+    Attachment.objects.update(used_at=timezone.now() - 31 * DAY)
+    assert cleaned_up(*flags) == (2, deleted)
+    assert Attachment.objects.count() == 3 - deleted
+    with storage().open(Attachment.objects.get(enclosures__email=kept).path) as file:
         assert file.read() == b"kept"
 
 

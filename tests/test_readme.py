@@ -18,6 +18,8 @@ import celery_mailer.management.commands
 from celery_mailer import chain, checks, conf, options, periodic, signals
 from celery_mailer.backends import EmailBackend
 from celery_mailer.deliver.slice import WINDOW
+from celery_mailer.health import health
+from celery_mailer.metrics import MailerCollector, metrics
 from celery_mailer.models import Email
 from celery_mailer.models.transitions import MOVES
 from celery_mailer.schedule import SCHEDULE
@@ -106,6 +108,20 @@ def test_commands_and_beat():
     assert set(rows) == {path.stem for path in folder.glob("mailer_*.py")}
     schedule = {f"mailer_{name.rpartition('.')[2]}": in_words(t) for name, t in SCHEDULE.items()}
     assert {name: every for name, every in rows.items() if every} == schedule
+
+
+def test_metrics(db):
+    families = list(MailerCollector().collect())
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    assert {row[0] for row in table("metric", "labels")} == names
+    for row in table("metric", "labels"):
+        (family,) = [f for f in families if row[0].removesuffix("_total") == f.name]
+        assert row[1].split(", ") == list(family._labelnames)
+
+
+def test_the_urls_sample():
+    names = run(samples_of("# proj/urls.py")[0])
+    assert [pattern.callback for pattern in names["urlpatterns"]] == [health, metrics]
 
 
 def test_lanes():
@@ -239,6 +255,7 @@ def test_every_sample_is_looked_at():
         "# proj/__init__.py",
         "# proj/celery.py, with the plain scheduler",
         "# a service without Django",
+        "# proj/urls.py",
     }
     for _, code in samples():
         ast.parse(code)

@@ -16,6 +16,7 @@ import textwrap
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import django
 import pytest
@@ -1165,6 +1166,114 @@ app.conf.beat_schedule = {
     app.tasks[entry["task"]]()
     (message,) = arrived()
     assert message["Subject"] == "Hello"
+
+
+# django-post_office: Quickstart and Management Commands: cron. Integration with uWSGI.
+
+SITE_CODE = """
+import django
+django.setup()
+from datetime import timedelta
+from django.core.management import call_command
+from django.utils import timezone
+from celery_mailer import mail
+from celery_mailer.models import Email
+call_command("migrate", verbosity=0)
+old = mail.send("old@example.com", subject="Sent long ago", priority="now")
+month_ago = timezone.now() - timedelta(days=31)
+Email.objects.update(created_at=month_ago, finished_at=month_ago)
+mail.send("recipient@example.com", subject="Hello")
+mail.send("later@example.com", subject="Later", scheduled_time=timezone.now() + timedelta(days=1))
+Email.objects.filter(status="queued").update(created_at=month_ago)
+"""
+
+
+@pytest.fixture
+def cron(tmp_path, smtp_server):
+    """``cron(line)`` does what cron would for that line of its table, in a site with emails and no worker."""
+    (tmp_path / "seed_settings.py").write_text(
+        "from tests.settings import *\n"
+        f"DATABASES = {{'default': database('sqlite:///{tmp_path}/db.sqlite3')}}\n"
+        f"CELERY_MAILER = {{'PROVIDERS': {{'default': {smtp_provider(smtp_server.port)!r}}}}}\n"
+    )
+    manage = (
+        "from django.core.management import execute_from_command_line as main\nimport sys\nmain(sys.argv)"
+    )
+    (tmp_path / "manage.py").write_text(manage)
+    env = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)]),
+        "DJANGO_SETTINGS_MODULE": "seed_settings",
+        "PROJECT": str(tmp_path),
+    }
+
+    def run_there(*argv):
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+
+    run_there(sys.executable, "-W", "ignore", "-c", SITE_CODE)
+    return lambda line: run_there(
+        "/bin/sh", "-c", line.split(None, 5)[5].replace("/usr/bin/python", "python")
+    )
+
+
+def test_post_office_cron_sends_what_is_queued(cron, smtp_server, tmp_path):
+    cron("* * * * * (/usr/bin/python manage.py send_queued_mail >> send_mail.log 2>&1)")
+    assert [r.message["Subject"] for r in smtp_server.received] == ["Sent long ago", "Hello"]
+    assert (tmp_path / "send_mail.log").read_text() == "sent: 1\n"
+
+
+def test_post_office_cron_sends_and_cleans_up(cron, smtp_server, tmp_path):
+    cron(
+        "* * * * * (cd $PROJECT; python manage.py send_queued_mail --processes=1 "
+        ">> $PROJECT/cron_mail.log 2>&1)"
+    )
+    assert [r.message["Subject"] for r in smtp_server.received] == ["Sent long ago", "Hello"]
+    cron(
+        "0 1 * * * (cd $PROJECT; python manage.py cleanup_mail --days=30 --delete-attachments "
+        ">> $PROJECT/cron_mail_cleanup.log 2>&1)"
+    )
+    # Both that were sent; not the one that is scheduled.
+    assert (tmp_path / "cron_mail_cleanup.log").read_text().startswith("Deleted 2 mails created before ")
+
+
+WSGI = """
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+
+# add this block of code
+try:
+    import uwsgidecorators
+    from django.core.management import call_command
+
+    @uwsgidecorators.timer(10)
+    def send_queued_mail(num):
+        \"\"\"Send queued mail every 10 seconds\"\"\"
+        call_command('send_queued_mail', processes=1)
+
+except ImportError:
+    print("uwsgidecorators not found. Cron and timers are disabled")
+"""
+
+
+def test_post_office_uwsgi_decorators(monkeypatch, real_smtp):
+    timers = []
+    uwsgi = SimpleNamespace(timer=lambda seconds: lambda call: timers.append((seconds, call)))
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", uwsgi)
+    run(WSGI)
+    ((seconds, tick),) = timers
+    assert seconds == 10
+    mail.send("recipient@example.com", "from@example.com", subject="Hello")
+    tick(0)
+    assert [r.message["Subject"] for r in real_smtp.received] == ["Hello"]
+
+
+def test_post_office_without_uwsgi(capsys):
+    run(WSGI)
+    assert capsys.readouterr().out == "uwsgidecorators not found. Cron and timers are disabled\n"
 
 
 # django-post_office: Signals.

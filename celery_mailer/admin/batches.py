@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from celery_mailer.admin.acts import ACTS
+from celery_mailer.acts import ACTS
 from celery_mailer.admin.facts import mark
 from celery_mailer.admin.lists import BoundedChangeList, BoundedPaginator
 from celery_mailer.admin.pages import Views, page, routes, to, visible

@@ -14,7 +14,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from celery_mailer.admin.acts import ACTS, Act, Done
+from celery_mailer.acts import ACTS, Act, Done
 from celery_mailer.admin.facts import facts, mark, subject_of
 from celery_mailer.admin.lists import (
     BOUND,

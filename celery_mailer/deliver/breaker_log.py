@@ -6,11 +6,10 @@ from datetime import datetime
 
 from django.db import router
 
+from celery_mailer import logs
 from celery_mailer.models import ProviderChange, ProviderState
 from celery_mailer.models.provider import State
 from celery_mailer.values import Kind
-
-logger = logging.getLogger("celery_mailer")
 
 _ADDRESS = re.compile(r"[^\s<>@]+@")
 
@@ -26,7 +25,7 @@ def record(before: ProviderState, after: ProviderState, reason: str, detail: str
         detail=detail,
     )
     words = after.alias, after.get_state_display(), reason, _ADDRESS.sub("...@", detail)
-    logger.log(_level(before, after), "provider %s: %s (%s) %s", *words)
+    logs.provider_changed(_level(before, after), *words)
 
 
 def _level(before: ProviderState, after: ProviderState) -> int:

@@ -1,13 +1,12 @@
 """A periodic job as a management command."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from celery_mailer.management.base import JsonCommand, counted
 
 
-class JobCommand(BaseCommand):
+class JobCommand(JsonCommand):
     """Runs ``job`` once in this process and prints its counts."""
 
     job: Callable[[], dict[str, int]]
@@ -16,10 +15,6 @@ class JobCommand(BaseCommand):
         super().__init__(*args, **kwargs)
         self.help = (self.job.__doc__ or "").partition("\n")[0]
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
-
     def handle(self, *args: Any, **options: Any) -> None:
         counts = self.job()
-        text = json.dumps(counts) if options["json"] else ", ".join(f"{k}: {v}" for k, v in counts.items())
-        self.stdout.write(text)
+        self.tell(counts, counted(counts), options)

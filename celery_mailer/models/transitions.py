@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from django.db.models import F
 from django.dispatch import Signal
 from django.utils import timezone
 
-from celery_mailer import signals
+from celery_mailer import logs, signals
 from celery_mailer.models.attachment import Enclosure
 from celery_mailer.models.content import Content, Message
 from celery_mailer.models.decision import Decision
@@ -135,6 +136,7 @@ def move(
         drop_content(won, models.Q(sensitive=True) | models.Q(render_on_delivery=True))
     if how.signal is not None:
         announce(how.signal, won)
+    _log(how, won, reason)
     return won
 
 
@@ -162,6 +164,12 @@ def announce(signal: Signal, ids: Collection[UUID]) -> None:
 
     if ids and signal.has_listeners(Email):
         transaction.on_commit(send, using=router.db_for_write(Email), robust=True)
+
+
+def _log(how: Move, won: list[UUID], reason: str) -> None:
+    if won and logs.tells(how.name):
+        line = partial(logs.moved, how.name, how.target, won, reason)
+        transaction.on_commit(line, using=router.db_for_write(Email), robust=True)
 
 
 def renew_lease(ids: Collection[UUID], claim: UUID, lease_until: datetime) -> bool:

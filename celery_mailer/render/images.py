@@ -8,7 +8,6 @@ A mail must not fail for want of a picture: a password reset without the logo is
 is raised only where the template engine's ``debug`` is on; else it is logged, and the picture left out.
 """
 
-import logging
 import mimetypes
 import os
 import re
@@ -30,10 +29,8 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.db.models.fields.files import FieldFile
 from django.utils.functional import Promise
 
-from celery_mailer import conf
+from celery_mailer import conf, logs
 from celery_mailer.attaching import Image, enclose_images
-
-logger = logging.getLogger("celery_mailer.render")
 
 MAGIC = {
     "image/png": rb"\x89PNG\r\n\x1a\n",
@@ -107,19 +104,14 @@ def reference(source: Any, *, debug: bool, page: bool) -> str:
     except Exception as error:
         if debug:
             raise
-        # Not the error's own words: a foreign storage may tell its address, and the key to it.
-        logger.warning("the image %s is left out: %s", _label(source), type(error).__name__)
+        logs.image_left_out(_label(source), error)
         return ""
     images = _current.get()
     if images is not None:
         images.add(image)
         return f"cid:{image.cid}"
     if not page:
-        logger.warning(
-            "inline_image %s: nothing collects images here, so it becomes a data: URL, which mail programs do"
-            " not show; render with the template backend EmailTemplates",
-            _label(source),
-        )
+        logs.image_not_collected(_label(source))
     return f"data:{image.mimetype};base64,{b64encode(image.data).decode()}"
 
 

@@ -5,15 +5,13 @@ there are, nobody can be asked then; a tenth of each limit for each of them keep
 mail moves on.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from celery_mailer import logs
 from celery_mailer.deliver.buckets.contract import Ask, Bucket, Buckets, Verdict
-
-logger = logging.getLogger("celery_mailer")
 
 SHARE = 10  # processes among which a limit is divided
 PAUSE = 5.0  # seconds for which a store that failed is not asked again: each time may take a timeout
@@ -49,9 +47,7 @@ class Fallback:
         self._ask_again_at = now + PAUSE
         if now >= self._warn_again_at:
             self._warn_again_at = now + WARN_EVERY
-            logger.warning(
-                "no limits from Redis (%s): each process keeps to 1/%d of them", type(error).__name__, SHARE
-            )
+            logs.limits_without_redis(error, SHARE)
 
     def take(self, asks: Sequence[Ask], within: int, patience: int, token: str) -> tuple[int, list[Verdict]]:
         def local() -> tuple[int, list[Verdict]]:

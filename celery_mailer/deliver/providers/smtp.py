@@ -4,7 +4,6 @@ Django's backend opens the connection (its TLS and login options, a project's ow
 transactions (RFC 5321, section 3.3) are ours. One email to several recipients is one transaction.
 """
 
-import logging
 import smtplib
 import socket
 import time
@@ -17,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.core.mail import EmailMessage
 from django.core.mail.backends import smtp
 
-from celery_mailer import options
+from celery_mailer import logs, options
 from celery_mailer.addresses import bare
 from celery_mailer.deliver.message import wire_bytes
 from celery_mailer.deliver.providers.contract import Parcel
@@ -26,8 +25,6 @@ from celery_mailer.deliver.providers.patience import Clock, Line, keep_time
 from celery_mailer.deliver.providers.pipeline import Command, Conversation, Transaction
 from celery_mailer.deliver.providers.signing import Signer
 from celery_mailer.values import Kind, Outcome, Phase, Reply, Result, everyone
-
-logger = logging.getLogger("celery_mailer")
 
 STEP_TIMEOUT = 30.0  # seconds for one reply of the server, unless the backend has its own ``timeout``
 
@@ -140,7 +137,7 @@ class SmtpProvider:
                 self.abandon()
             if talk.odd:
                 self._lock_step_until = time.monotonic() + LOCK_STEP
-                logger.info("%s: pipelining went wrong, %d s without it", self.alias, LOCK_STEP)
+                logs.pipelining_off(self.alias, LOCK_STEP)
 
     def _transactions(self, parcels: Iterator[Parcel]) -> Iterator[Transaction]:
         offers = self._backend.connection.esmtp_features

@@ -1,0 +1,48 @@
+"""Commands that ask real workers and a real beat."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.site import ROOT
+
+BROKERS = ["private", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
+
+
+def answer(site, *argv):
+    """What a command answers, whatever its exit code."""
+    argv = [sys.executable, "-m", "django", *argv, "--json"]
+    done = subprocess.run(argv, env=site.env, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
+def faults(site):
+    return [(f["area"], f["words"]) for f in answer(site, "mailer_doctor") if f["level"] == "fault"]
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_the_doctor_sees_beat_start_and_workers_come(make_site, broker):
+    site = make_site(broker=broker)
+    areas = dict(faults(site))
+    assert areas["workers"] == "No worker answers: nothing is sent."
+    assert areas["beat"].startswith("Beat has not run so far")
+    site.worker("-c", "1", "-Q", f"{site.queues['high']},{site.queues['medium']}")
+    site.beat()
+    (fault,) = [words for area, words in faults(site) if area == "workers"]
+    assert fault.startswith(f"No worker serves the queue {site.queues['low']}")
+    site.worker("-c", "1")
+    assert faults(site) == []
+    served = answer(site, "mailer_status")["workers"].values()
+    assert sorted(map(len, served)) == [2, 4]
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_test_mail_goes_by_a_worker(make_site, broker, smtp):
+    site = make_site(broker=broker)
+    site.worker("-c", "1")
+    result = answer(site, "mailer_send_test", "ann@example.com", "--queue")
+    assert result["status"] == "sent"
+    assert smtp.received[0].recipients == ["ann@example.com"]
