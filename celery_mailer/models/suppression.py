@@ -1,0 +1,163 @@
+"""Addresses that must not be written to.
+
+An address is known by its digest, so that one that was erased stays suppressed; the address itself is there
+for people, until it is erased. One address may have several rows, for several reasons: who lifts a hard
+bounce does not lift an opt-out.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import models, router, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from celery_mailer.models.email import Email
+from celery_mailer.models.recipient import searchable
+from celery_mailer.values import SuppressionReason, uuid7
+
+EVERY_STREAM = ""
+
+
+def digest_of(address: str) -> str:
+    """What ``address``, in any spelling of case and IDNA, is suppressed by."""
+    return hashlib.sha256(searchable(address).encode()).hexdigest()
+
+
+class Suppression(models.Model):
+    """In force while ``active`` is set and ``expires_at`` has not come; what was released stays as a record.
+
+    ``active`` is true or NULL, never false: a unique constraint lets NULLs pass on every database, where a
+    condition on it would not be kept by MariaDB.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    digest = models.CharField(max_length=64, editable=False, help_text="SHA-256 of the address")
+    address = models.CharField(max_length=320, blank=True, help_text=_("bare, in small letters"))
+    stream = models.CharField(max_length=40, blank=True, help_text=_("Empty: every stream."))
+    reason = models.CharField(max_length=12, choices=SuppressionReason, default=SuppressionReason.MANUAL)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text=_("Empty: never."))
+    email = models.ForeignKey(Email, models.SET_NULL, null=True, editable=False, related_name="suppressions")
+    note = models.CharField(max_length=255, blank=True)
+    active = models.BooleanField(null=True, default=True, editable=False)
+    released_at = models.DateTimeField(null=True, editable=False)
+    released_by = models.CharField(max_length=150, blank=True, editable=False)
+    release_note = models.CharField(max_length=255, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("suppression")
+        verbose_name_plural = _("suppressions")
+        default_permissions = ("add", "view")
+        permissions = [("release_suppression", _("Can release suppressed addresses"))]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["digest", "stream", "reason", "active"], name="mailer_suppression_once"
+            ),
+            models.CheckConstraint(
+                name="mailer_suppression_active",
+                condition=Q(active=True, released_at=None) | Q(active=None, released_at__isnull=False),
+            ),
+        ]
+        indexes = [models.Index(fields=["expires_at"], name="mailer_suppression_expiry_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.address or self.digest}: {self.reason}"
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        """Also normalises the address."""
+        if self.address:
+            self.address, self.digest = searchable(self.address), digest_of(self.address)
+        super().save(*args, **kwargs)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An address to suppress. ``digest`` stands for an address that was erased."""
+
+    address: str
+    reason: str
+    stream: str = EVERY_STREAM
+    expires_at: datetime | None = None
+    email_id: UUID | None = None
+    note: str = ""
+    digest: str = ""
+
+
+def suppress(entries: Iterable[Entry]) -> int:
+    """Suppress what is not yet, for the same stream and reason; returns how many rows are new.
+
+    One that expires, or has, is prolonged. Addresses are taken in any spelling.
+    """
+    rows = {(r.digest, r.stream, r.reason): r for r in map(_row, entries)}
+    with transaction.atomic(using=router.db_for_write(Suppression)):
+        _prolong(rows.values())
+        Suppression.objects.bulk_create(rows.values(), ignore_conflicts=True, batch_size=500)
+        return _written(rows.values())
+
+
+def _row(entry: Entry) -> Suppression:
+    return Suppression(
+        digest=entry.digest or digest_of(entry.address),
+        address=searchable(entry.address) if entry.address else "",
+        stream=entry.stream,
+        reason=entry.reason,
+        expires_at=entry.expires_at,
+        email_id=entry.email_id,
+        note=entry.note,
+    )
+
+
+def _prolong(rows: Iterable[Suppression]) -> None:
+    for row in rows:
+        same = Suppression.objects.filter(digest=row.digest, stream=row.stream, reason=row.reason)
+        ending = same.filter(active=True, expires_at__isnull=False)
+        if row.expires_at is not None:
+            ending = ending.filter(expires_at__lt=row.expires_at)
+        ending.update(expires_at=row.expires_at, email_id=row.email_id)
+
+
+def _written(rows: Iterable[Suppression]) -> int:
+    ids = [row.pk for row in rows]
+    steps = (ids[at : at + 500] for at in range(0, len(ids), 500))
+    return sum(Suppression.objects.filter(pk__in=step).count() for step in steps)
+
+
+def in_force(now: datetime) -> Q:
+    """As a condition on ``Suppression``."""
+    return Q(active=True) & (Q(expires_at=None) | Q(expires_at__gt=now))
+
+
+def suppressed(addresses: Collection[str]) -> dict[str, dict[str, str]]:
+    """Of ``addresses``, those that are suppressed: by stream (empty: every one), the reason; one query.
+
+    Whether mail in a stream to an address is stopped: ``why_stopped``.
+    """
+    digests = {address: digest_of(address) for address in addresses}
+    if not digests:
+        return {}
+    rows = Suppression.objects.filter(in_force(timezone.now()), digest__in=set(digests.values()))
+    found: dict[str, dict[str, str]] = {}
+    for digest, stream, reason in rows.values_list("digest", "stream", "reason"):
+        found.setdefault(digest, {})[stream] = reason
+    return {address: found[digest] for address, digest in digests.items() if digest in found}
+
+
+def why_stopped(by_stream: Mapping[str, str], stream: str) -> str:
+    """The reason that stops mail in ``stream``, or nothing: an opt-out stops its own stream only."""
+    return by_stream.get(EVERY_STREAM) or by_stream.get(stream, "")
+
+
+def release(ids: Collection[UUID], *, by: str, note: str) -> int:
+    """End suppressions, on record with who did it and why; returns how many were in force."""
+    rows = Suppression.objects.filter(pk__in=ids, active=True)
+    return rows.update(active=None, released_at=timezone.now(), released_by=by, release_note=note)
+
+
+def forget_address(address: str) -> int:
+    """Erase ``address`` from its suppressions, which stay in force by its digest; returns how many had it."""
+    return Suppression.objects.filter(digest=digest_of(address)).update(address="", note="", release_note="")
