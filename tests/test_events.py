@@ -9,14 +9,16 @@ from django.db import Error
 from django.utils import timezone
 
 from celery_mailer import signals
+from celery_mailer.log.settle import settle_emails
 from celery_mailer.models import Decision, Event, Feedback, ProviderMessage
 from celery_mailer.models.event import delete_unknown_events
 from celery_mailer.models.transitions import DOUBT, move
+from celery_mailer.periodic import match_events
 from celery_mailer.tracking import events as events_module
 from celery_mailer.tracking.events import Happening, match_parked, record
 from celery_mailer.tracking.tasks import record_events
 from celery_mailer.values import Bounce, EventKind
-from tests.factories import claim, make_email, stored
+from tests.factories import claim, make_attempt, make_email, stored
 
 pytestmark = pytest.mark.django_db
 
@@ -275,3 +277,27 @@ def test_words_of_a_server_are_cut():
     email = make_email()
     record([happening(email, EventKind.BOUNCED, text="x" * 5000)])
     assert len(Event.objects.get().text) == events_module.LONGEST_TEXT
+
+
+def test_a_doubt_that_comes_after_the_event_is_none():
+    email = make_email()
+    token = claim([email])
+    record([happening(email, EventKind.DELIVERED)])
+    make_attempt(email, token, "uncertain", kind="no_answer")
+    settle_emails([email.pk])
+    assert (stored(email).status, stored(email).reason) == ("sent", "event")
+
+
+def test_a_rejection_before_the_doubt_leaves_it():
+    email = make_email(stream="marketing")
+    token = claim([email])
+    record([happening(email, EventKind.REJECTED)])
+    make_attempt(email, token, "uncertain", kind="no_answer")
+    settle_emails([email.pk])
+    assert stored(email).status == "uncertain"
+
+
+def test_the_periodic_job_says_how_many_events_it_looked_at():
+    record([Happening(EventKind.OPENED, NOON, email_id=uuid4())])
+    Event.objects.update(match_at=timezone.now())
+    assert match_events() == {"looked_for": 1}

@@ -1,6 +1,8 @@
 """What the world says of an email after it was handed over: its events, and what they add up to."""
 
+from collections.abc import Collection
 from datetime import datetime
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Q
@@ -87,3 +89,9 @@ def delete_unknown_events(before: datetime, limit: int) -> int:
     rows = Event.objects.filter(email=None, match_at=None, received_at__lt=before)
     ids = list(rows.values_list("pk", flat=True)[:limit])
     return Event.objects.filter(pk__in=ids).delete()[0]
+
+
+def known_to_be_taken(ids: Collection[UUID]) -> set[UUID]:
+    """Of the emails ``ids``, those that an event shows a provider to have."""
+    told = Event.objects.filter(email_id__in=ids).exclude(kind=EventKind.REJECTED)
+    return set(told.values_list("email_id", flat=True))

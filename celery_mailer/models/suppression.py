@@ -161,3 +161,10 @@ def release(ids: Collection[UUID], *, by: str, note: str) -> int:
 def forget_address(address: str) -> int:
     """Erase ``address`` from its suppressions, which stay in force by its digest; returns how many had it."""
     return Suppression.objects.filter(digest=digest_of(address)).update(address="", note="", release_note="")
+
+
+def delete_expired_suppressions(before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` that ended by themselves before that time; returns how many."""
+    ids = list(Suppression.objects.filter(expires_at__lt=before).values_list("pk", flat=True)[:limit])
+    # Once more by the time: one of them may have been prolonged.
+    return Suppression.objects.filter(pk__in=ids, expires_at__lt=before).delete()[0]

@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce, Least
 from django.dispatch import Signal
 from django.utils import timezone
 
-from celery_mailer import signals
+from celery_mailer import conf, signals
 from celery_mailer.models import Email, Event, Feedback
 from celery_mailer.models.recipient import searchable
 from celery_mailer.models.suppression import EVERY_STREAM, Entry, suppress
@@ -117,7 +117,9 @@ def _soft_bounces_in_a_row(address: str) -> int:
 
 def _about_its_recipient(event: Event) -> bool:
     """Whether the email was sent to whom the event names: anybody can send us a bounce about anybody."""
-    return event.email is not None and event.recipient in {searchable(r) for r in event.email.recipients}
+    if event.email is None or conf.get().override_recipients:
+        return False
+    return event.recipient in {searchable(recipient) for recipient in event.email.recipients}
 
 
 def _entry(
