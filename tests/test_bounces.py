@@ -43,7 +43,7 @@ REFUSALS = [
     (554, "", "554 delivery error: dd This user doesn't have a yahoo.com account (a@yahoo.com)", "hard"),
     (554, "", "554 Message not allowed - [PH01] Email not accepted for policy reasons", ""),
     (421, "", "421 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints", "soft"),
-    (552, "", "552 1 Requested mail action aborted, mailbox not found", ""),
+    (552, "", "552 1 Requested mail action aborted, mailbox not found", "hard"),
     # Others
     (550, "", "550 No such user here", "hard"),
     (550, "", "550 Requested action not taken: mailbox unavailable", "hard"),
@@ -74,7 +74,6 @@ def test_what_a_refusal_says_about_the_address(code, enhanced_code, text, bounce
         ("(#5.1.1)", "5.1.1"),
         ("192.5.1.1", ""),
         ("5.1.1.2", ""),
-        ("v1.5.1.1", ""),
         ("", ""),
     ],
 )
