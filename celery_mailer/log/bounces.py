@@ -93,12 +93,17 @@ def _by_words(code: int | None, text: str) -> str:
         return Bounce.HARD
     if FULL.search(text):
         return Bounce.SOFT
-    if SIZE.search(text) or POLICY.search(text):
+    if speaks_of_the_mail(text):
         return NOTHING
     if NOBODY.search(text):
         return Bounce.HARD
     # RFC 5321, section 4.2.3: 552 is "exceeded storage allocation", which servers say of the message's size.
     return NOTHING if code == 552 else Bounce.SOFT
+
+
+def speaks_of_the_mail(text: str) -> bool:
+    """Whether a refusal is for the message's size, or for somebody's policy, by its words."""
+    return bool(SIZE.search(text) or POLICY.search(text))
 
 
 def enhanced_code_in(text: str) -> str:
