@@ -13,7 +13,7 @@ NOTHING = ""
 UNCLEAR = None
 
 ENHANCED = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
-REPLY_CODE = re.compile(r"(?:^|[^\d.])([45]\d\d)(?:[ -]|$)")
+REPLY_CODE = re.compile(r"(?:^|[^\d.])([45]\d\d)(?:[ :-]|$)")
 
 # By class, subject and detail; then by class and subject. ``UNCLEAR``: ask the words.
 BY_DETAIL: dict[str, str | None] = {

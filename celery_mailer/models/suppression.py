@@ -21,6 +21,7 @@ from celery_mailer.models.recipient import searchable
 from celery_mailer.values import SuppressionReason, uuid7
 
 EVERY_STREAM = ""
+STEP = 500  # rows that one statement writes
 
 
 def digest_of(address: str) -> str:
@@ -93,11 +94,15 @@ def suppress(entries: Iterable[Entry]) -> int:
 
     One that expires, or has, is prolonged. Addresses are taken in any spelling.
     """
-    rows = {(r.digest, r.stream, r.reason): r for r in map(_row, entries)}
+    rows = list({(r.digest, r.stream, r.reason): r for r in map(_row, entries)}.values())
     with transaction.atomic(using=router.db_for_write(Suppression)):
-        _prolong(rows.values())
-        Suppression.objects.bulk_create(rows.values(), ignore_conflicts=True, batch_size=500)
-        return _written(rows.values())
+        return sum(_insert(rows[at : at + STEP]) for at in range(0, len(rows), STEP))
+
+
+def _insert(rows: list[Suppression]) -> int:
+    _prolong(rows)
+    Suppression.objects.bulk_create(rows, ignore_conflicts=True)
+    return Suppression.objects.filter(pk__in=[row.pk for row in rows]).count()
 
 
 def _row(entry: Entry) -> Suppression:
@@ -113,18 +118,16 @@ def _row(entry: Entry) -> Suppression:
 
 
 def _prolong(rows: Iterable[Suppression]) -> None:
-    for row in rows:
-        same = Suppression.objects.filter(digest=row.digest, stream=row.stream, reason=row.reason)
-        ending = same.filter(active=True, expires_at__isnull=False)
-        if row.expires_at is not None:
-            ending = ending.filter(expires_at__lt=row.expires_at)
-        ending.update(expires_at=row.expires_at, email_id=row.email_id)
-
-
-def _written(rows: Iterable[Suppression]) -> int:
-    ids = [row.pk for row in rows]
-    steps = (ids[at : at + 500] for at in range(0, len(ids), 500))
-    return sum(Suppression.objects.filter(pk__in=step).count() for step in steps)
+    """Let those that end, and are to last longer, do so."""
+    asked = {(row.digest, row.stream, row.reason): row for row in rows}
+    ending = Suppression.objects.filter(active=True, expires_at__isnull=False)
+    for row in ending.filter(digest__in={digest for digest, *_ in asked}):
+        longer = asked.get((row.digest, row.stream, row.reason))
+        if longer is None or row.expires_at is None:
+            continue
+        if longer.expires_at is None or row.expires_at < longer.expires_at:
+            values = {"expires_at": longer.expires_at, "email_id": longer.email_id}
+            Suppression.objects.filter(pk=row.pk, active=True).update(**values)
 
 
 def in_force(now: datetime) -> Q:
