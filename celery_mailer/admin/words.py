@@ -6,7 +6,7 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from celery_mailer.values import Kind, Outcome, Phase, Priority, Status, SuppressionReason
+from celery_mailer.values import Bounce, EventKind, Kind, Outcome, Phase, Priority, Status, SuppressionReason
 
 STATUSES = {
     Status.QUEUED: _("queued"),
@@ -94,6 +94,23 @@ DECISIONS: dict[str, str | Promise] = {
     "confirm": _("Found to be sent"),
     "give_up": _("Given up"),
     "cancel": _("Cancelled"),
+}
+
+
+EVENTS = {
+    EventKind.DELIVERED: _("delivered"),
+    EventKind.DEFERRED: _("not delivered yet"),
+    EventKind.BOUNCED: _("came back"),
+    EventKind.COMPLAINED: _("called spam"),
+    EventKind.OPENED: _("opened"),
+    EventKind.CLICKED: _("clicked"),
+    EventKind.UNSUBSCRIBED: _("unsubscribed"),
+    EventKind.REJECTED: _("rejected by the provider, which had accepted it"),
+}
+
+BOUNCES = {
+    Bounce.HARD: _("there is no such address"),
+    Bounce.SOFT: _("the address may take mail again"),
 }
 
 

@@ -121,7 +121,7 @@ def _prolong(rows: Iterable[Suppression]) -> None:
     """Let those that end, and are to last longer, do so."""
     asked = {(row.digest, row.stream, row.reason): row for row in rows}
     ending = Suppression.objects.filter(active=True, expires_at__isnull=False)
-    for row in ending.filter(digest__in={digest for digest, *_ in asked}):
+    for row in ending.filter(digest__in={key[0] for key in asked}):
         longer = asked.get((row.digest, row.stream, row.reason))
         if longer is None or row.expires_at is None:
             continue
