@@ -157,4 +157,11 @@ def test_an_event_is_never_edited(admin):  # noqa: F811
     record([Happening(EventKind.COMPLAINED, NOON, A)])
     pk = Event.objects.get().pk
     assert admin.post(f"{EVENTS}{pk}/change/", {}).status_code == 403
-    assert admin.post(f"{EVENTS}{pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_an_email_is_deleted_with_its_events(login):  # noqa: F811
+    email = make_email()
+    record([Happening(EventKind.OPENED, NOON, email_id=email.pk)])
+    client = login("view_email", "delete_email")
+    assert client.post(f"/admin/celery_mailer/email/{email.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not Event.objects.exists()

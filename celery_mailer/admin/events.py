@@ -37,6 +37,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     sortable_by = ()
     search_fields = ("id",)  # shows the box; what is searched: ``get_search_results``
     search_help_text = gettext_lazy("A whole address.")
+    actions = None
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     paginator = BoundedPaginator
@@ -73,7 +74,8 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
-        return False
+        """Events go with their emails, so who may delete these may delete them; Django asks."""
+        return request.user.has_perm("celery_mailer.delete_email")
 
 
 admin.site.register(Event, EventAdmin)

@@ -44,7 +44,7 @@ class Event(models.Model):
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
-        default_permissions = ("view", "delete")
+        default_permissions = ("view",)  # they go with their emails
         constraints = [
             models.CheckConstraint(name="mailer_event_kind", condition=Q(kind__in=EventKind.values)),
             models.CheckConstraint(
