@@ -96,6 +96,9 @@ class EventKind(TextChoices):
     REJECTED = "rejected", "rejected"  # the provider had taken it, and then refused to send it
 
 
+EMAIL_ID = "mailer_email"  # our id, among what ESPs tell in their events; Postmark takes 20 characters
+
+
 class Bounce(TextChoices):
     """What a bounce says about the address; one for its policy, content or size says nothing (empty)."""
 

@@ -207,3 +207,29 @@ def test_a_webhook_fails_when_the_event_cannot_be_stored(post, client, monkeypat
     monkeypatch.setattr("celery_mailer.tracking.receivers.record", broken)
     client.raise_request_exception = False
     assert post("brevo", payload_of("brevo", "opened", "")) == 500
+
+
+WITH_METADATA = {
+    "brevo": lambda payload, sent: payload | {"X-Mailin-custom": json.dumps(sent)},
+    "mailgun": lambda payload, sent: payload | {"user-variables": sent},
+    "mailjet": lambda payload, sent: payload | {"Payload": json.dumps(sent)},
+    "mailtrap": lambda payload, sent: payload | {"custom_variables": sent},
+    "mandrill": lambda payload, sent: payload | {"msg": payload["msg"] | {"metadata": sent}},
+    "postmark": lambda payload, sent: payload | {"Metadata": sent},
+    "sendgrid": lambda payload, sent: payload | sent,
+}
+
+
+@pytest.mark.parametrize("esp", WITH_METADATA)
+def test_the_doubt_after_a_lost_answer_is_ended_by_the_id_that_went_along(post, esp):
+    email = doubtful()
+    payload = WITH_METADATA[esp](payload_of(esp, "opened", ""), {"mailer_email": str(email.pk)})
+    assert post(esp, payload) == 200
+    assert stored(email).status == "sent"
+
+
+@pytest.mark.parametrize("sent", [{"mailer_email": "17"}, {"mailer_email": 17}, {"other": "x"}], ids=str)
+def test_metadata_that_is_not_ours_names_no_email(post, sent):
+    known("postmark")
+    assert post("postmark", payload_of("postmark", "opened", "") | {"Metadata": sent}) == 200
+    assert Event.objects.get().email is not None

@@ -94,7 +94,8 @@ def suppress(entries: Iterable[Entry]) -> int:
 
     One that expires, or has, is prolonged. Addresses are taken in any spelling.
     """
-    rows = list({(r.digest, r.stream, r.reason): r for r in map(_row, entries)}.values())
+    by_key = {(row.digest, row.stream, row.reason): row for row in map(_row, entries)}
+    rows = [by_key[key] for key in sorted(by_key)]  # in one order, so that two cannot deadlock
     with transaction.atomic(using=router.db_for_write(Suppression)):
         return sum(_insert(rows[at : at + STEP]) for at in range(0, len(rows), STEP))
 

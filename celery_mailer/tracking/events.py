@@ -88,9 +88,8 @@ def record(happenings: Iterable[Happening]) -> int:
     with transaction.atomic(using=router.db_for_write(Event)):
         emails = find([happening.names for happening in by_key.values()])
         now = timezone.now()
-        events = [
-            _event(key, happening, emails.get(happening.names), now) for key, happening in by_key.items()
-        ]
+        # In one order, so that two that tell the same cannot deadlock.
+        events = [_event(key, by_key[key], emails.get(by_key[key].names), now) for key in sorted(by_key)]
         Event.objects.bulk_create(events, ignore_conflicts=True)
         stored = set(Event.objects.filter(pk__in=[e.pk for e in events]).values_list("pk", flat=True))
         new = [event for event in events if event.pk in stored]

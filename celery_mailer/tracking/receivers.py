@@ -6,12 +6,13 @@ What raises here is a 500 to the ESP, which then tells it again later.
 import hashlib
 import json
 from typing import Any
+from uuid import UUID
 
 from django.utils import timezone
 
 from celery_mailer.tracking.esp_bounces import bounce_of
 from celery_mailer.tracking.events import Happening, record
-from celery_mailer.values import Bounce, EventKind
+from celery_mailer.values import EMAIL_ID, Bounce, EventKind
 
 # By Anymail's types (``anymail.signals.EventType``). That the ESP has it, or that a bot replied, is no event.
 KINDS = {
@@ -57,6 +58,7 @@ def _happening(event: Any, kind: EventKind, esp_name: str) -> Happening:
         kind,
         event.timestamp or timezone.now(),
         recipient=_recipient(event, kind, esp_name),
+        email_id=_email_id(event.metadata),
         # Some ESPs take over the Message-ID that we gave.
         message_id=message_id if "@" in message_id else "",
         provider=esp_name,
@@ -74,6 +76,14 @@ def _recipient(event: Any, kind: EventKind, esp_name: str) -> str:
     of_any = esp_name == "Amazon SES" and kind in (EventKind.OPENED, EventKind.CLICKED)
     of_first = esp_name == "Resend" and len(event.esp_event["data"].get("to", ())) > 1
     return "" if of_any or of_first else event.recipient or ""
+
+
+def _email_id(metadata: Any) -> UUID | None:
+    """Ours, which went along with what we sent (``deliver.providers.anymail``)."""
+    try:
+        return UUID(metadata[EMAIL_ID])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _event_id(event: Any) -> str:

@@ -22,12 +22,18 @@ from celery_mailer.deliver.providers import anymail_outcomes as outcomes
 from celery_mailer.deliver.providers.outcomes import error_words
 from celery_mailer.deliver.providers.recipients import keep_only
 from celery_mailer.deliver.providers.wear import Wear
-from celery_mailer.values import Kind, Outcome, Reply, Result, everyone, summarise
+from celery_mailer.values import EMAIL_ID, Kind, Outcome, Reply, Result, everyone, summarise
 
 TIMEOUT = 30.0  # seconds to connect, and for each read of the answer, unless the backend has its own
 
 # About the provider, not about one email: the next would fare no better.
 _STOPS = {Kind.CONNECTION, Kind.PROVIDER, Kind.THROTTLED}
+
+# The ESPs whose events bring metadata back.
+TELL_METADATA = frozenset({
+    "Amazon SES", "Brevo", "Mailgun", "Mailjet", "Mailtrap", "Mandrill", "Postmark", "Resend", "SendGrid",
+    "SparkPost", "Unisender Go",
+})  # fmt: skip
 
 _UNFIT = (
     anymail.AnymailInvalidAddress,
@@ -85,6 +91,8 @@ class AnymailProvider:
     def _hand_over(self, message: EmailMessage, wanted: set[str], keyed: bool) -> Reply:
         try:
             keep_only(wanted, message)
+            if self._esp in TELL_METADATA:
+                _name(message)
             if self._backend.send_messages([message]):
                 return Reply(Outcome.ACCEPTED)
         except SoftTimeLimitExceeded:
@@ -201,6 +209,13 @@ def _repetition_key(message: EmailMessage, recipients: list[str]) -> str | None:
     if not identity:
         return None
     return str(uuid.uuid5(uuid.NAMESPACE_OID, "\n".join([str(identity), *sorted(recipients)])))
+
+
+def _name(message: EmailMessage) -> None:
+    """Have the ESP's events name our email, also where its own id of it was lost with the answer."""
+    if email_id := getattr(message, "email_id", None):
+        metadata = {**(getattr(message, "metadata", None) or {}), EMAIL_ID: str(email_id)}
+        vars(message)["metadata"] = metadata
 
 
 def _folded(address: str) -> str:
