@@ -8,6 +8,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
+from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from celery_mailer import conf, routing
@@ -63,6 +64,36 @@ def check_database_templates(databases: Sequence[str] | None = None, **kwargs: A
     if EmailTemplate._meta.db_table not in connections[using].introspection.table_names():
         return []
     return [Warning(f"The template {fault}", id="celery_mailer.W007") for fault in database_faults()]
+
+
+@register(Tags.security)
+def check_webhooks(**kwargs: Any) -> list[CheckMessage]:
+    """What Anymail's webhook views need, where they are mounted, so that nobody can forge an event."""
+    mounted = conf.has_urls() and "anymail" in get_resolver().app_dict
+    return [*_webhook_secret(), *_mailgun_key()] if mounted and not conf.problems() else []
+
+
+def _webhook_secret() -> Iterator[CheckMessage]:
+    if not conf.anymail_setting("WEBHOOK_SECRET"):
+        yield Error(
+            "Anybody can forge events: Anymail's webhook views are mounted without a secret. With some ESPs "
+            "a signature is not enough: that of Amazon SES is not checked, Mailgun's leaves out the body.",
+            hint="Set ANYMAIL['WEBHOOK_SECRET'] to 'user:password', and name the views as https://user:password@...",
+            id="celery_mailer.E007",
+        )
+
+
+def _mailgun_key() -> Iterator[CheckMessage]:
+    paths = [conf.backend_path(provider) for provider in conf.get().providers.values()]
+    if any(p.startswith("anymail.backends.mailgun.") for p in paths) and not conf.anymail_setting(
+        "MAILGUN_WEBHOOK_SIGNING_KEY"
+    ):
+        yield Warning(
+            "Mailgun signs its events with a key that is not the API's, which Anymail takes without it: "
+            "all of them may be refused.",
+            hint="Set ANYMAIL['MAILGUN_WEBHOOK_SIGNING_KEY'].",
+            id="celery_mailer.W008",
+        )
 
 
 def _providers() -> Iterator[CheckMessage]:

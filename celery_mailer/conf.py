@@ -257,6 +257,15 @@ def languages_chosen() -> list[str]:
     return list(languages()) if is_set("LANGUAGES") else [settings.LANGUAGE_CODE]
 
 
+def anymail_setting(name: str) -> Any:
+    """A setting of django-anymail, in either of its spellings: a key of ``ANYMAIL``, or by itself."""
+    return getattr(settings, "ANYMAIL", {}).get(name) or getattr(settings, f"ANYMAIL_{name}", None)
+
+
+def has_urls() -> bool:
+    return bool(getattr(settings, "ROOT_URLCONF", None))
+
+
 def schema() -> Iterator[tuple[str, str, Any]]:
     """Each key with its type in words and its default, as the README's table shows them."""
     return schemas.keys(Settings)

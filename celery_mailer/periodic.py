@@ -1,4 +1,4 @@
-"""What beat drives: dispatch, rescue, settle, cleanup; and its rows in django-celery-beat.
+"""What beat drives: dispatch, rescue, settle, match events, cleanup; and its rows in django-celery-beat.
 
 Every job may run twice at once (two beats double every tick), is bounded per run, and returns its counts.
 Each is a Celery task; called directly it is a plain function, which is what the commands do.
@@ -25,9 +25,12 @@ from celery_mailer.models.attachment import delete_unused
 from celery_mailer.models.bucket import delete_expired_buckets
 from celery_mailer.models.captured import delete_captured
 from celery_mailer.models.connection import survives_lost_connection
+from celery_mailer.models.event import delete_unknown_events
+from celery_mailer.models.suppression import delete_expired_suppressions
 from celery_mailer.models.template import delete_unused_versions
 from celery_mailer.models.transitions import REQUEUE, WAKE, drop_content, move
 from celery_mailer.schedule import SCHEDULE
+from celery_mailer.tracking.events import match_parked
 from celery_mailer.values import Kind, Outcome, Priority, Status
 
 DISPATCH_LIMIT = 2_000  # emails woken per run and priority
@@ -139,6 +142,13 @@ def settle() -> dict[str, int]:
     return {"judged": _in_steps(lambda: judge(overdue.all()[:STEP]))}
 
 
+@shared_task(name=routing.MATCH_EVENTS, serializer="json", ignore_result=True)
+@survives_lost_connection
+def match_events() -> dict[str, int]:
+    """Look for the emails of events that came before them."""
+    return {"looked_for": _in_steps(lambda: match_parked(STEP))}
+
+
 @shared_task(name=routing.CLEANUP, serializer="json", ignore_result=True)
 @survives_lost_connection
 def cleanup() -> dict[str, int]:
@@ -157,6 +167,9 @@ def cleanup() -> dict[str, int]:
     old_captures = now - settings.content_retention
     counts["captured_deleted"] = _in_steps(lambda: delete_captured(old_captures, STEP))
     counts["versions_deleted"] = delete_unused_versions()
+    kept_until = now - settings.retention
+    counts["events_deleted"] = _in_steps(lambda: delete_unknown_events(kept_until, STEP))
+    counts["suppressions_deleted"] = _in_steps(lambda: delete_expired_suppressions(kept_until, STEP))
     counts["buckets_deleted"] = _in_steps(lambda: delete_expired_buckets(now - KEEP_UNUSED, STEP))
     Pause.objects.filter(until__lt=now).delete()
     ProviderChange.objects.filter(at__lt=now - settings.retention).delete()
@@ -228,6 +241,7 @@ def _purpose(name: str) -> str:
         routing.DISPATCH: dispatch,
         routing.RESCUE: rescue,
         routing.SETTLE: settle,
+        routing.MATCH_EVENTS: match_events,
         routing.CLEANUP: cleanup,
     }
     return (jobs[name].__doc__ or "").partition("\n")[0]

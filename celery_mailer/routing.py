@@ -27,6 +27,8 @@ DISPATCH = "celery_mailer.dispatch"
 RESCUE = "celery_mailer.rescue"
 SETTLE = "celery_mailer.settle"
 CLEANUP = "celery_mailer.cleanup"
+RECORD_EVENTS = "celery_mailer.record_events"
+MATCH_EVENTS = "celery_mailer.match_events"
 
 
 def lane(priority: int) -> str:
@@ -48,10 +50,10 @@ def route(
 ) -> dict[str, str] | None:
     """Celery router for what carries no queue of its own: calls by name, beat, retries by hand.
 
-    The periodic jobs go to the high lane: whoever serves mail serves them, and a backlog of the
-    project's own tasks in the default queue cannot delay them.
+    The periodic jobs and the events go to the high lane: whoever serves mail serves them, and a backlog of
+    the project's own tasks in the default queue cannot delay them.
     """
-    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP):
+    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, RECORD_EVENTS, MATCH_EVENTS):
         return {"queue": lane(Priority.HIGH)}
     if name == SEND_BULK_EMAIL:
         return {"queue": lane(Priority.LOW)}

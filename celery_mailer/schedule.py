@@ -9,6 +9,7 @@ SCHEDULE: dict[str, timedelta] = {
     routing.DISPATCH: timedelta(seconds=5),
     routing.RESCUE: timedelta(seconds=30),
     routing.SETTLE: timedelta(seconds=30),
+    routing.MATCH_EVENTS: timedelta(seconds=30),
     routing.CLEANUP: timedelta(hours=1),
 }
 

@@ -87,6 +87,38 @@ class Phase(StrEnum):
 TOGETHER, ALONE = "together", "alone"
 
 
+class EventKind(TextChoices):
+    """What the world says of an email after it was handed over; about one recipient each."""
+
+    DELIVERED = "delivered", "delivered"  # the recipient's server has it
+    DEFERRED = "deferred", "deferred"  # the provider has it, and could not deliver it yet
+    BOUNCED = "bounced", "bounced"  # it came back; ``Bounce`` says what that means for the address
+    COMPLAINED = "complained", "complained"  # the recipient calls it spam
+    OPENED = "opened", "opened"
+    CLICKED = "clicked", "clicked"
+    UNSUBSCRIBED = "unsubscribed", "unsubscribed"
+    REJECTED = "rejected", "rejected"  # the provider had taken it, and then refused to send it
+
+
+EMAIL_ID = "mailer_email"  # our id, among what ESPs tell in their events; Postmark takes 20 characters
+
+
+class Bounce(TextChoices):
+    """What a bounce says about the address; one for its policy, content or size says nothing (empty)."""
+
+    HARD = "hard", "hard"  # there is no such address
+    SOFT = "soft", "soft"  # it may take mail again
+
+
+class SuppressionReason(TextChoices):
+    HARD_BOUNCE = "hard_bounce", "hard bounce"
+    SOFT_BOUNCE = "soft_bounce", "soft bounces"
+    COMPLAINT = "complaint", "complaint"
+    UNSUBSCRIBE = "unsubscribe", "unsubscribed"
+    MANUAL = "manual", "by hand"
+    IMPORTED = "imported", "imported"
+
+
 class OnUncertain(StrEnum):
     RESEND = "resend"
     HOLD = "hold"

@@ -400,3 +400,42 @@ def test_a_project_whose_app_is_in_use_before_ours_is_ready_is_told_too(tmp_path
 def test_a_sound_project_has_nothing_to_be_told(tmp_path):
     done = manage(tmp_path, "", "check")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+MOUNTED = pytest.mark.urls("tests.webhook_urls")
+
+
+def test_without_anymails_webhooks_no_secret_is_asked_for():
+    assert checks.check_webhooks() == []
+
+
+def test_a_project_without_urls_has_no_webhooks(settings):
+    settings.ROOT_URLCONF = None
+    assert checks.check_webhooks() == []
+
+
+@MOUNTED
+def test_webhooks_without_a_secret_are_an_error():
+    (error,) = checks.check_webhooks()
+    assert error.id == "celery_mailer.E007"
+
+
+@MOUNTED
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ANYMAIL", {"WEBHOOK_SECRET": "user:password"}), ("ANYMAIL_WEBHOOK_SECRET", ["user:password"])],
+)
+def test_webhooks_with_a_secret_are_right(settings, name, value):
+    setattr(settings, name, value)
+    assert checks.check_webhooks() == []
+
+
+@MOUNTED
+def test_mailguns_webhooks_without_their_key_are_warned_of(settings):
+    settings.ANYMAIL = {"WEBHOOK_SECRET": "user:password"}
+    mailgun = {"BACKEND": "anymail.backends.mailgun.EmailBackend", "OPTIONS": {"api_key": "k"}}
+    settings.CELERY_MAILER = {"PROVIDERS": {"default": mailgun}}
+    (warning,) = checks.check_webhooks()
+    assert warning.id == "celery_mailer.W008"
+    settings.ANYMAIL = {**settings.ANYMAIL, "MAILGUN_WEBHOOK_SIGNING_KEY": "k"}
+    assert checks.check_webhooks() == []

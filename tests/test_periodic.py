@@ -182,6 +182,8 @@ class TestCleanup:
             "files_deleted": 0,
             "captured_deleted": 0,
             "versions_deleted": 0,
+            "events_deleted": 0,
+            "suppressions_deleted": 0,
             "buckets_deleted": 0,
         }
         email.content.refresh_from_db()

@@ -49,10 +49,10 @@ def _of_email(email: Email) -> Iterator[tuple[str | Promise, Any]]:
     yield _("Due"), email.due_at
     yield _("Finished"), email.finished_at
     yield _("Attempts that count"), str(email.attempt_count)
-    yield _("Batch"), email.batch_id and _link("batch", email.batch_id)
-    yield _("Sent again from"), email.resent_from_id and _link("email", email.resent_from_id)
+    yield _("Batch"), email.batch_id and link("batch", email.batch_id)
+    yield _("Sent again from"), email.resent_from_id and link("email", email.resent_from_id)
     for again in email.resends.order_by("pk").values_list("pk", flat=True)[:10]:
-        yield _("Sent again as"), _link("email", again)
+        yield _("Sent again as"), link("email", again)
     yield _("Id"), str(email.pk)
     yield _("Message-ID"), email.message_id
 
@@ -74,13 +74,14 @@ def _template(content: Content) -> SafeString | str:
     template = version.template if version is not None else None
     if version is None or template is None:
         return content.template
-    page = _link("emailtemplate", template.default_template_id or template.pk, content.template)
+    page = link("emailtemplate", template.default_template_id or template.pk, content.template)
     at = version.created_at
     of = date_format(timezone.localtime(at) if timezone.is_aware(at) else at, "DATETIME_FORMAT")
     return format_html("{} ({})", page, _("the version of %(time)s") % {"time": of})
 
 
-def _link(model: str, pk: Any, text: str = "") -> SafeString | str:
+def link(model: str, pk: Any, text: str = "") -> SafeString | str:
+    """To the page of a row of this app."""
     try:
         return format_html(
             '<a href="{}">{}</a>', reverse(f"admin:celery_mailer_{model}_change", args=[pk]), text or pk

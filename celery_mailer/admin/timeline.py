@@ -9,11 +9,21 @@ from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from celery_mailer.admin.words import DECISIONS, LANES, OUTCOMES, PHASES, REASONS, STATUSES, said
-from celery_mailer.models import Attempt, Decision, Email
+from celery_mailer.admin.words import (
+    BOUNCES,
+    DECISIONS,
+    EVENTS,
+    LANES,
+    OUTCOMES,
+    PHASES,
+    REASONS,
+    STATUSES,
+    said,
+)
+from celery_mailer.models import Attempt, Decision, Email, Event
 from celery_mailer.values import FINAL, WAITING, Status
 
-SHOWN = 100  # attempts, and decisions, of an email that has had more
+SHOWN = 100  # attempts, decisions, and events, of an email that has had more
 
 
 @dataclass(frozen=True)
@@ -30,16 +40,22 @@ class Entry:
 
 
 def timeline(email: Email) -> list[Entry]:
-    """The entries for ``email``, oldest first; costs three queries."""
+    """The entries for ``email``, oldest first; costs four queries."""
     attempts = list(email.attempts.order_by("-pk")[:SHOWN])
     decisions = list(email.decisions.order_by("-pk")[:SHOWN])
+    events = list(email.events.order_by("-pk")[:SHOWN])
     resends = email.resends.order_by("pk").values_list("created_at", flat=True)[:SHOWN]
-    happened = [*map(_attempt, attempts), *map(_decision, decisions), *map(_resend, resends)]
+    happened = [
+        *map(_attempt, attempts),
+        *map(_decision, decisions),
+        *map(_event, events),
+        *map(_resend, resends),
+    ]
     if email.status in FINAL and email.status not in {decision.status for decision in decisions}:
         # The plain moves leave no decision.
         happened.append(Entry(email.finished_at, email.status, capfirst(str(said(STATUSES, email.status)))))
     happened.sort(key=lambda entry: entry.at or email.created_at)  # stable: a decision follows its attempt
-    if SHOWN in (len(attempts), len(decisions)):
+    if SHOWN in (len(attempts), len(decisions), len(events)):
         happened.insert(0, Entry(None, "", _("What came before this is left out.")))
     return [*_beginning(email), *happened, *_end(email)]
 
@@ -77,6 +93,22 @@ def _decision(decision: Decision) -> Entry:
         [said(REASONS, decision.reason)] if decision.reason else [],
         decision.until,
         decision.detail,
+    )
+
+
+def _event(event: Event) -> Entry:
+    notes = [
+        event.recipient,
+        event.provider,
+        said(BOUNCES, event.bounce) if event.bounce else "",
+        _("by a machine") if event.machine else "",
+    ]
+    return Entry(
+        event.at,
+        event.kind,
+        capfirst(str(said(EVENTS, event.kind))),
+        [note for note in notes if note],
+        reply=" ".join(str(part) for part in (event.code, event.text, event.url) if part),
     )
 
 

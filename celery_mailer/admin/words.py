@@ -6,7 +6,7 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from celery_mailer.values import Kind, Outcome, Phase, Priority, Status
+from celery_mailer.values import Bounce, EventKind, Kind, Outcome, Phase, Priority, Status, SuppressionReason
 
 STATUSES = {
     Status.QUEUED: _("queued"),
@@ -57,6 +57,7 @@ REASONS: dict[str, str | Promise] = {
     Kind.NO_ANSWER: _("the line broke before the provider said whether it has it"),
     Kind.WORKER_LOST: _("the worker vanished"),
     "by_hand": _("by hand"),
+    "event": _("the provider, or the recipient, says so"),
     "expired": _("its time to be sent by came first"),
     "gave_up": _("tried as often, or for as long, as the rules allow"),
     "no_recipients": _("there is nobody to send it to"),
@@ -65,6 +66,13 @@ REASONS: dict[str, str | Promise] = {
     "paused": _("paused"),
     "provider_open": _("the provider kept failing, and is left alone for a while"),
     "render": _("it could not be rendered"),
+    "suppressed": _("suppressed"),
+    SuppressionReason.HARD_BOUNCE: _("there is no such address"),
+    SuppressionReason.SOFT_BOUNCE: _("mail to the address came back, time and again"),
+    SuppressionReason.COMPLAINT: _("the recipient called our mail spam"),
+    SuppressionReason.UNSUBSCRIBE: _("the recipient wants no such mail"),
+    SuppressionReason.MANUAL: _("suppressed by hand"),
+    SuppressionReason.IMPORTED: _("suppressed by an import"),
 }
 
 # What was decided, by the move's name in ``models.transitions``.
@@ -77,6 +85,8 @@ DECISIONS: dict[str, str | Promise] = {
     "resend": _("To be sent again, though a provider may have it"),
     "broken": _("Failed before any attempt"),
     "expire": _("Expired"),
+    "suppress": _("Suppressed: nobody is left who may be written to"),
+    "leave_out": _("Some recipients are left out: they must not be written to"),
     "throttle": _("Put off: a limit is reached"),
     "hold": _("Put off: it is paused"),
     "requeue": _("Taken back from a worker that vanished"),
@@ -84,6 +94,23 @@ DECISIONS: dict[str, str | Promise] = {
     "confirm": _("Found to be sent"),
     "give_up": _("Given up"),
     "cancel": _("Cancelled"),
+}
+
+
+EVENTS = {
+    EventKind.DELIVERED: _("delivered"),
+    EventKind.DEFERRED: _("not delivered yet"),
+    EventKind.BOUNCED: _("came back"),
+    EventKind.COMPLAINED: _("called spam"),
+    EventKind.OPENED: _("opened"),
+    EventKind.CLICKED: _("clicked"),
+    EventKind.UNSUBSCRIBED: _("unsubscribed"),
+    EventKind.REJECTED: _("rejected by the provider, which had accepted it"),
+}
+
+BOUNCES = {
+    Bounce.HARD: _("there is no such address"),
+    Bounce.SOFT: _("the address may take mail again"),
 }
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from celery_mailer.addresses import bare
-from celery_mailer.deliver import limits
+from celery_mailer.deliver import limits, suppressions
 from celery_mailer.deliver.breaker import Held, breakers
 from celery_mailer.deliver.limits import Slot, Turn
 from celery_mailer.deliver.message import addressed
@@ -71,12 +71,15 @@ def plan(emails: Sequence[Email], held: dict[str, Held], within: float) -> Plan:
 
 
 def _ways(emails: Sequence[Email], held: dict[str, Held]) -> list[tuple[Email, str, list[str] | None]]:
-    """Each email with the first of its providers that can be used; those that have none are put off."""
+    """Each email with the first of its providers that can be used; those that have none are put off.
+
+    Nobody is asked for who must not be written to.
+    """
     again = [email.pk for email in emails if email.attempt_count]
     settled, past = final_recipients(again), past_of(again)
     ways = []
     stuck: dict[Held, list[UUID]] = defaultdict(list)
-    for email in emails:
+    for email in suppressions.pass_over(emails, settled):
         routes = candidates(email, past.get(email.pk, NOTHING))
         for alias in routes:
             if alias not in held and (news := breakers.peek(alias)) is not None:

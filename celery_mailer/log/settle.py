@@ -12,12 +12,14 @@ from django.utils import timezone
 
 from celery_mailer import conf
 from celery_mailer.log.retry import Situation, Verdict, judge
+from celery_mailer.log.suppress import suppress_refused
 from celery_mailer.models import Attempt, Email
 from celery_mailer.models.attempt import doubtful, final_in, final_recipients
 from celery_mailer.models.connection import survives_lost_connection
+from celery_mailer.models.event import known_to_be_taken
 from celery_mailer.models.pause import paused_providers
 from celery_mailer.models.provider import NOT_TAKEN, not_closed, past_of, routes_of
-from celery_mailer.models.transitions import RESEND, Move, move
+from celery_mailer.models.transitions import CONFIRM, DOUBT, RESEND, Move, move
 from celery_mailer.values import FINAL, LOG_ALL, LOG_FAILURES, LOG_NOTHING, Kind, Outcome, Status
 
 
@@ -63,6 +65,7 @@ def settle(attempts: Iterable[Attempt]) -> int:
         due_after.setdefault(group, verdict.due_after or timedelta(0))
     with transaction.atomic(using=router.db_for_write(Email)):
         moved = sum(_move(group, ids, due_after[group]) for group, ids in groups.items())
+        suppress_refused(attempts)
         _forget([attempt.email for attempt in attempts if attempt.email.log_level < LOG_ALL])
     return moved
 
@@ -133,6 +136,9 @@ def _verdict(attempt: Attempt, earlier: dict[str, Outcome], *, elsewhere: bool, 
 def _move(group: _Group, ids: list[UUID], due_after: timedelta) -> int:
     due_at = timezone.now() + due_after
     won = move(ids, group.move, reason=group.reason, due_at=due_at, claim=group.claim)
-    if group.resend:
-        move(won, RESEND, reason=group.reason, due_at=due_at)
+    if group.move is DOUBT:
+        confirmed = set(move(list(known_to_be_taken(won)), CONFIRM, reason="event"))
+        doubtful = [pk for pk in won if pk not in confirmed]
+        if group.resend:
+            move(doubtful, RESEND, reason=group.reason, due_at=due_at)
     return len(won)

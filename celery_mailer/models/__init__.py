@@ -8,13 +8,15 @@ from celery_mailer.models.captured import CapturedMessage
 from celery_mailer.models.content import Content, Message
 from celery_mailer.models.decision import Decision
 from celery_mailer.models.email import Email
+from celery_mailer.models.event import Event, Feedback
 from celery_mailer.models.pause import Pause
 from celery_mailer.models.provider import ProviderChange, ProviderState
 from celery_mailer.models.recipient import FurtherRecipient
+from celery_mailer.models.suppression import Suppression
 from celery_mailer.models.template import EmailTemplate, TemplateVersion
 
 __all__ = [
     "Attachment", "Attempt", "Batch", "Bucket", "CapturedMessage", "Content", "Decision", "Email",
-    "EmailTemplate", "Enclosure", "FurtherRecipient", "Message", "Pause", "ProviderChange", "ProviderMessage",
-    "ProviderState", "TemplateVersion",
+    "EmailTemplate", "Enclosure", "Event", "Feedback", "FurtherRecipient", "Message", "Pause",
+    "ProviderChange", "ProviderMessage", "ProviderState", "Suppression", "TemplateVersion",
 ]  # fmt: skip

@@ -64,6 +64,9 @@ RESEND = Move(
 )
 BROKEN = Move("broken", frozenset({Q}), Status.FAILED, "render, or the gate", signal=signals.email_failed)
 EXPIRE = Move("expire", frozenset({Q, D}), Status.EXPIRED, "the gate")
+SUPPRESS = Move(
+    "suppress", frozenset({Q}), Status.SUPPRESSED, "deliver, when nobody is left who may be written to"
+)
 THROTTLE = Move(
     "throttle", frozenset({Q}), D, "deliver, when a limit is reached", signal=signals.email_deferred
 )
@@ -74,12 +77,14 @@ RETRY = Move("retry", frozenset({Q, D}), Q, "a person, who will not wait for its
 CONFIRM = Move(
     "confirm", frozenset({U}), Status.SENT, "a person; a provider's event", signal=signals.email_sent
 )
-GIVE_UP = Move("give_up", frozenset({U}), Status.FAILED, "a person", signal=signals.email_failed)
+GIVE_UP = Move(
+    "give_up", frozenset({U}), Status.FAILED, "a person; a provider's event", signal=signals.email_failed
+)
 CANCEL = Move("cancel", frozenset({Q, D, U}), Status.CANCELLED, "a person")
 
 MOVES = (
     CLAIM, RELEASE, POSTPONE, SENT, DEFER, DEFER_FREE, REJECT, DOUBT, RESEND,
-    BROKEN, EXPIRE, THROTTLE, HOLD, WAKE, REQUEUE, RETRY, CONFIRM, GIVE_UP, CANCEL,
+    BROKEN, EXPIRE, SUPPRESS, THROTTLE, HOLD, WAKE, REQUEUE, RETRY, CONFIRM, GIVE_UP, CANCEL,
 )  # fmt: skip
 
 

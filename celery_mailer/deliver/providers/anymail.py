@@ -22,7 +22,7 @@ from celery_mailer.deliver.providers import anymail_outcomes as outcomes
 from celery_mailer.deliver.providers.outcomes import error_words
 from celery_mailer.deliver.providers.recipients import keep_only
 from celery_mailer.deliver.providers.wear import Wear
-from celery_mailer.values import Kind, Outcome, Reply, Result, everyone, summarise
+from celery_mailer.values import EMAIL_ID, Kind, Outcome, Reply, Result, everyone, summarise
 
 TIMEOUT = 30.0  # seconds to connect, and for each read of the answer, unless the backend has its own
 
@@ -30,6 +30,11 @@ TIMEOUT = 30.0  # seconds to connect, and for each read of the answer, unless th
 _STOPS = {Kind.CONNECTION, Kind.PROVIDER, Kind.THROTTLED}
 
 CANCELLED = outcomes.as_reply(outcomes.NOT_BUILT, None, "a receiver of Anymail's pre_send cancelled it")
+# The ESPs whose events bring metadata back.
+TELL_METADATA = frozenset({
+    "Amazon SES", "Brevo", "Mailgun", "Mailjet", "Mailtrap", "Mandrill", "Postmark", "Resend", "SendGrid",
+    "SparkPost", "Unisender Go",
+})  # fmt: skip
 
 _UNFIT = (
     anymail.AnymailInvalidAddress,
@@ -90,6 +95,8 @@ class AnymailProvider:
     def _hand_over(self, message: EmailMessage, wanted: set[str], keyed: bool) -> Reply:
         try:
             keep_only(wanted, message)
+            if self._esp in TELL_METADATA:
+                _name(message)
             if self._backend.send_messages([message]):
                 return Reply(Outcome.ACCEPTED)
         except SoftTimeLimitExceeded:
@@ -206,6 +213,13 @@ def repetition_key(message: EmailMessage, recipients: list[str]) -> str | None:
     if not identity:
         return None
     return str(uuid.uuid5(uuid.NAMESPACE_OID, "\n".join([str(identity), *sorted(recipients)])))
+
+
+def _name(message: EmailMessage) -> None:
+    """Have the ESP's events name our email, also where its own id of it was lost with the answer."""
+    if email_id := getattr(message, "email_id", None):
+        metadata = {**(getattr(message, "metadata", None) or {}), EMAIL_ID: str(email_id)}
+        vars(message)["metadata"] = metadata
 
 
 def _folded(address: str) -> str:
