@@ -468,6 +468,13 @@ def test_fault_names_that_say_too_little(zone, name, records, words):
     assert mend
 
 
+def test_fault_a_domain_that_does_not_exist(zone):
+    zone.clear()
+    words, mend = only(consult(), "warning")
+    assert words.startswith("The DNS that this host asks knows no example.com")
+    assert mend.startswith("Mend DEFAULT_FROM_EMAIL")
+
+
 def test_dmarc_of_the_domain_above_counts(settings, zone):
     settings.DEFAULT_FROM_EMAIL = "shop@mail.example.com"
     zone |= {"mail.example.com": ["v=spf1 -all"], "_domainkey.mail.example.com": []}

@@ -28,9 +28,15 @@ def sender_domain(dkim_selectors: list[str]) -> Iterator[Finding]:
         )
         return
     try:
+        texts(domain)
         yield from _spf(domain)
         yield from _dkim(domain, dkim_selectors)
         yield from _dmarc(domain)
+    except NoSuchName:
+        yield warning(
+            f"The DNS that this host asks knows no {domain}: replies and bounces go nowhere.",
+            "Mend DEFAULT_FROM_EMAIL; or look from a host whose DNS knows the internet.",
+        )
     except NoAnswer as error:
         yield skipped(f"SPF, DKIM and DMARC of {domain} were not looked up: {error}")
 
