@@ -249,6 +249,11 @@ def languages_chosen() -> list[str]:
     return list(languages()) if is_set("LANGUAGES") else [settings.LANGUAGE_CODE]
 
 
+def post_office() -> dict[str, Any]:
+    """django-post_office's settings, for the import of what it has."""
+    return dict(getattr(settings, "POST_OFFICE", None) or {})
+
+
 def schema() -> Iterator[tuple[str, str, Any]]:
     """Each key with its type in words and its default, as the README's table shows them."""
     return schemas.keys(Settings)
