@@ -1,4 +1,4 @@
-"""An import from django-post_office of 5,000 emails, killed on its way; then real workers deliver what waited."""
+"""An import of 5,000 emails from django-post_office, killed on its way; workers deliver what waited."""
 
 import subprocess
 import sys
@@ -14,7 +14,8 @@ for n in range(1, 21):
     insert("emailtemplate", [template(n)])
     for i, language in enumerate(("de", "fr")):
         insert("emailtemplate", [template(100 * n + i, name="", language=language, default_template_id=n)])
-insert("email", [mail(i, status=i % 4, priority=i % 3, message_id=f"<{i}@example.com>") for i in range(1, 5001)])
+more = [{"status": i % 4, "priority": i % 3, "message_id": f"<{i}@example.com>"} for i in range(5001)]
+insert("email", [mail(i, **more[i]) for i in range(1, 5001)])
 insert("log", [log(i, status=i % 4 and 1) for i in range(1, 5001) if i % 4 != 2])
 attach(1, b"terms" * 1000, *range(1, 5001, 10))
 """
