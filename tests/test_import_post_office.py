@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from celery_mailer import chain, conf, signals
+from celery_mailer.admin.timeline import timeline
 from celery_mailer.models import Attachment, Attempt, Content, Email, EmailTemplate, Enclosure
 from celery_mailer.models.transitions import WAKE, move
 from celery_mailer.post_office import importing
@@ -109,6 +110,9 @@ class TestStates:
         email.refresh_from_db()
         assert email.status == "deferred"
 
+    def test_retries_count_as_they_did_there(self):
+        assert taken(status=REQUEUED, number_of_retries=2).attempt_count == 2
+
     def test_now_is_retried_in_the_high_lane(self):
         assert taken(priority=3).priority == 2
 
@@ -138,6 +142,12 @@ class TestHistory:
         insert("log", [log(1, status=FAILED, exception_type="E", message="no") for i in (1, 2)])
         run()
         assert [a.outcome for a in Attempt.objects.order_by("pk")] == ["deferred", "rejected"]
+
+    def test_an_attempt_names_the_backend_as_it_is_called_there(self):
+        insert("email", [mail(1, status=SENT), mail(2, status=SENT, backend_alias="ses")])
+        insert("log", [log(1), log(2)])
+        run()
+        assert set(Attempt.objects.values_list("provider", flat=True)) == {"default", "ses"}
 
     def test_a_batch_that_timed_out_is_uncertain(self):
         insert("email", [mail(1, status=REQUEUED)])
@@ -200,6 +210,10 @@ class TestRepairs:
 
     def test_no_recipients_is_an_end(self):
         assert taken(to="").status == "failed"
+
+    def test_the_timeline_says_where_it_comes_from(self):
+        titles = [str(entry.title) for entry in timeline(taken(to=""))]
+        assert titles == ["Queued", "Taken over from django-post_office"]
 
 
 class TestDelivery:
@@ -333,6 +347,16 @@ class TestTemplates:
         assert report()["faults"] == ["same: not the only one; it is now 'same (2)'"]
         run()
         assert sorted(EmailTemplate.objects.values_list("name", flat=True)) == ["same", "same (2)"]
+
+    def test_a_language_is_spelled_as_here(self):
+        insert("emailtemplate", [template(1, language="pt_BR")])
+        run()
+        assert EmailTemplate.objects.get().language == "pt-br"
+
+    @pytest.mark.parametrize("tag", ["{% load post_office %}", "{%load i18n post_office%}"])
+    def test_one_that_loads_django_post_offices_tags_has_the_setting_named(self, tag):
+        insert("emailtemplate", [template(1, html_content=f"{tag}<p>")])
+        assert "    'POST_OFFICE_TAGS': True," in report()["settings"]
 
     def test_one_with_a_fault_comes_and_is_reported(self):
         insert("emailtemplate", [template(1, subject="{% nonsense %}")])

@@ -78,8 +78,9 @@ def make(
         made = _over(mail, template, Status.EXPIRED, mail.expires_at)
     else:
         made = _waiting(mail, template, now, context)
-    made.email.attempt_count = sum(log.status in STATUSES for log in logs)
     made.attempts = [_attempt(mail, made.email, log) for log in logs if log.status in STATUSES]
+    # What is retried counts as it did there, also where LOG_LEVEL kept no rows, or a person began anew.
+    made.email.attempt_count = (mail.number_of_retries or 0) if mail.waiting else len(made.attempts)
     if made.email.status == Status.FAILED and made.attempts and not made.fault:
         _reject(made.attempts[-1])
     return made
@@ -172,8 +173,11 @@ def _priority(mail: tables.Mail) -> Priority:
 
 def alias_of(alias: str | None) -> str:
     """The provider that ``alias`` asks for: none, where it is what django-post_office takes by itself."""
-    default = conf.post_office().get("DEFAULT_MAILER") or "default"
-    return "" if alias in (None, "", default) else str(alias)
+    return "" if alias in (None, "", _default_alias()) else str(alias)
+
+
+def _default_alias() -> str:
+    return str(conf.post_office().get("DEFAULT_MAILER") or "default")
 
 
 def _context(mail: tables.Mail, read: Context) -> dict[str, Any]:
@@ -233,7 +237,7 @@ def _attempt(mail: tables.Mail, email: Email, log: tables.Log) -> Attempt:
         id=new_id("log", log.id, log.date),
         email=email,
         claim=new_id("claim", log.id, log.date),
-        provider=alias_of(mail.backend_alias),
+        provider=mail.backend_alias or _default_alias(),
         started_at=log.date,
         finished_at=log.date,
         outcome=outcome,

@@ -1,7 +1,8 @@
 """Templates and their translations: made where there is none of that name and language yet."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -9,7 +10,7 @@ from django.db import transaction
 from celery_mailer.models import EmailTemplate, TemplateVersion
 from celery_mailer.post_office import tables
 
-POST_OFFICE_TAGS = "load post_office"
+POST_OFFICE_TAGS = re.compile(r"\{%\s*load\b[^%]*\bpost_office\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +45,23 @@ class Templates:
     def _take(self, template: tables.Template) -> None:
         default = self.rows.get(template.default_template_id or 0)
         name = default.name if default is not None else template.name
-        there = self._there(template, name)
-        if Named(name, template.language) in self.named.values():
-            name = f"{name} ({template.id})"
-            self.faults.append(f"{template.name}: not the only one; it is now {name!r}")
-            there = self._there(template, name)
+        named = Named(name, template.language.lower().replace("_", "-"))
+        if named in self.named.values():
+            named = replace(named, name=f"{name} ({template.id})")
+            self.faults.append(f"{name}: not the only one; it is now {named.name!r}")
+        there = self._there(named)
         self.known += there is not None
-        row = there or self._make(template, name, default)
-        self.rows[template.id], self.named[template.id] = row, Named(row.name, row.language)
+        self.rows[template.id] = there or self._make(template, named, default)
+        self.named[template.id] = named
 
-    def _there(self, template: tables.Template, name: str) -> EmailTemplate | None:
-        if Named(name, template.language) in self.named.values():
-            return None  # of another template of theirs
-        rows = EmailTemplate.objects.using(self.using).filter(name=name, language=template.language)
-        return next((row for row in rows if row.name == name), None)
+    def _there(self, named: Named) -> EmailTemplate | None:
+        rows = EmailTemplate.objects.using(self.using).filter(name=named.name, language=named.language)
+        return next((row for row in rows if row.name == named.name), None)
 
-    def _make(self, template: tables.Template, name: str, default: EmailTemplate | None) -> EmailTemplate:
+    def _make(self, template: tables.Template, named: Named, default: EmailTemplate | None) -> EmailTemplate:
         row = EmailTemplate(
-            name=name,
-            language=template.language,
+            name=named.name,
+            language=named.language,
             default_template=default,
             subject=template.subject,
             content=template.content,
@@ -87,4 +86,4 @@ def version_of(template: Named) -> TemplateVersion | None:
 
 def needs_tags(found: Sequence[tables.Template]) -> bool:
     """Whether a template loads django-post_office's tags."""
-    return any(POST_OFFICE_TAGS in t.content + t.html_content + t.subject for t in found)
+    return any(POST_OFFICE_TAGS.search(t.subject + t.content + t.html_content) for t in found)
