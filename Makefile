@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format types contract migrations matrix bench clean
+.PHONY: help demo test lint format types contract migrations docs matrix bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ contract: $(VENV)/.lint-installed  ## the floors of the package: who may import 
 migrations: $(VENV)/.test-installed  ## the migrations match the models
 	$(BIN)/python -m django makemigrations celery_mailer --check --dry-run --settings tests.settings
 
+docs: $(VENV)/.docs-installed  ## the documentation, as a site in docs/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file docs/mkdocs.yml
+
 matrix: $(VENV)/.ci-installed  ## tox: every Django on every Python found
 	$(BIN)/tox run
 
@@ -49,7 +52,7 @@ bench: $(BENCH:%=.venv-bench/%/.installed)  ## the benchmark beside the peers, 2
 	.venv-bench/own/bin/python -m tests.bench.run $(ARGS)
 
 clean:  ## remove .venv and everything generated
-	rm -rf $(VENV) .venv-bench .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) docs/site .venv-bench .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -64,6 +67,7 @@ $(VENV)/.made:
 $(VENV)/.demo-installed: EXTRAS = demo
 $(VENV)/.test-installed: EXTRAS = test
 $(VENV)/.lint-installed: EXTRAS = test,lint
+$(VENV)/.docs-installed: EXTRAS = docs
 $(VENV)/.ci-installed: EXTRAS = ci
 $(VENV)/.%-installed: pyproject.toml $(VENV)/.made
 	@echo "Installing celery_mailer[$(EXTRAS)] into $(VENV)"

@@ -157,7 +157,7 @@ def enclose(files: Sequence[tuple[Email, list[File]]], using: str, now: datetime
 
     Inside the caller's transaction: nobody can see an email whose files are not complete.
     """
-    _keep({file.digest: file.data for _, several in files for file in several}, using, now)
+    keep({file.digest: file.data for _, several in files for file in several}, using, now)
     Enclosure.objects.using(using).bulk_create(
         Enclosure(
             email=email,
@@ -184,7 +184,7 @@ def enclose_images(images: Mapping[UUID, Sequence[Image]]) -> None:
         return
     using = router.db_for_write(Email)
     data = {image.digest: image.data for several in found.values() for image in several}
-    _keep(data, using, timezone.now())
+    keep(data, using, timezone.now())
     attached = Enclosure.objects.using(using).filter(email_id__in=found, content_id=None)
     behind = Counter(attached.values_list("email_id", flat=True))
     Enclosure.objects.using(using).bulk_create(
@@ -207,7 +207,7 @@ def enclose_images(images: Mapping[UUID, Sequence[Image]]) -> None:
     contents.update(has_attachments=True)
 
 
-def _keep(contents: Mapping[str, bytes], using: str, now: datetime) -> None:
+def keep(contents: Mapping[str, bytes], using: str, now: datetime) -> None:
     """Store the bytes, by their digest, that are not stored yet; nobody takes away the others now."""
     Attachment.objects.using(using).filter(pk__in=contents).update(used_at=now)
     known = set(Attachment.objects.using(using).filter(pk__in=contents).values_list("pk", flat=True))

@@ -4,7 +4,6 @@ Messages carry ids, never content; each step is told its queue, because a chain'
 only its first task; the steps take nothing from each other but what is in the database.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -15,7 +14,7 @@ from celery.canvas import Signature
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from celery_mailer import conf, routing
+from celery_mailer import conf, logs, routing
 from celery_mailer.deliver.slice import deliver_emails
 from celery_mailer.deliver.task import deliver
 from celery_mailer.log.settle import settle_emails
@@ -23,8 +22,6 @@ from celery_mailer.log.task import log
 from celery_mailer.models.transitions import push_due
 from celery_mailer.render.stage import render_emails
 from celery_mailer.render.task import render
-
-logger = logging.getLogger("celery_mailer")
 
 # The caller of ``.delay()`` waits for this: one try, no more. The row stands, so the dispatcher can
 # publish later. (``retry=False`` would cost six seconds with the broker down: measured.)
@@ -80,7 +77,7 @@ def start(ids: Sequence[UUID], priority: int) -> bool:
         try:
             publish(ids[at : at + size], priority)
         except OperationalError as error:
-            logger.warning("broker not reached (%s): %d emails wait for the dispatcher", error, len(ids) - at)
+            logs.broker_not_reached(error, len(ids) - at)
             push_due(ids[at:], timezone.now())
             return False
     return True

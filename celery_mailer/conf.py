@@ -266,6 +266,11 @@ def has_urls() -> bool:
     return bool(getattr(settings, "ROOT_URLCONF", None))
 
 
+def post_office() -> dict[str, Any]:
+    """django-post_office's settings, for the import of what it has."""
+    return dict(getattr(settings, "POST_OFFICE", None) or {})
+
+
 def schema() -> Iterator[tuple[str, str, Any]]:
     """Each key with its type in words and its default, as the README's table shows them."""
     return schemas.keys(Settings)

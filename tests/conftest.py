@@ -3,11 +3,11 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from celery_mailer import conf
+from celery_mailer import conf, testing
 from celery_mailer.deliver import providers
-from celery_mailer.deliver.breaker import breakers
-from celery_mailer.deliver.pauses import pauses
 from tests.servers.smtp import SmtpServer
+
+pytest_plugins = ["celery_mailer.pytest_plugin"]  # as an installed celery_mailer brings it by itself
 
 # The machine is shared: how long an example takes says nothing about it.
 hypothesis_settings.register_profile(
@@ -26,8 +26,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def forget():
     """What this process has read of breakers and pauses is another test's."""
-    breakers.forget()
-    pauses.forget()
+    testing.forget()
 
 
 @pytest.fixture(autouse=True)

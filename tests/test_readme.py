@@ -5,7 +5,9 @@ import inspect
 import re
 import runpy
 import textwrap
+import unittest
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,7 @@ from django.core.mail import send_mail
 from django.dispatch import Signal
 
 import celery_mailer.management.commands
-from celery_mailer import chain, checks, conf, options, periodic, signals
+from celery_mailer import checks, conf, options, periodic, signals
 from celery_mailer.backends import EmailBackend
 from celery_mailer.deliver.slice import WINDOW
 from celery_mailer.health import health
@@ -24,6 +26,7 @@ from celery_mailer.models import Email
 from celery_mailer.models.transitions import MOVES
 from celery_mailer.schedule import SCHEDULE
 from celery_mailer.tasks import send_email
+from celery_mailer.testing import run_chains
 from celery_mailer.values import Kind, OnUncertain, Priority, Status
 from tests.conftest import smtp_provider
 
@@ -223,7 +226,7 @@ def test_the_sample_without_django(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_samples_run(real_smtp, settings, monkeypatch, capsys):
+def test_the_samples_run(real_smtp, settings, capsys):
     """All that names no file, one after the other, as somebody reads and tries them."""
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(SHOP / "templates")]}]
     settings.CELERY_MAILER = {"PROVIDERS": {"smtp": smtp_provider(real_smtp.port)}}
@@ -231,11 +234,11 @@ def test_the_samples_run(real_smtp, settings, monkeypatch, capsys):
         settings.MAILERS = {"default": {"BACKEND": conf.QUEUE_BACKEND, "OPTIONS": {"using": "smtp"}}}
     else:
         settings.EMAIL_BACKEND = conf.QUEUE_BACKEND
-    monkeypatch.setattr(chain, "start", lambda ids, priority: bool(chain.run(ids)) or True)
     names = {"order": SimpleNamespace(pk=17, save=lambda: None)}
-    for code in samples_of(""):
-        # The receiver of a signal, in the last sample, must not stay connected to hear of other tests.
-        names = run(code, **names)
+    with run_chains():
+        for code in samples_of(""):
+            # The receiver of a signal, in the last sample, must not stay connected to hear of other tests.
+            names = run(code, **names)
     signals.email_failed.disconnect(names["remember"])
     assert not Email.objects.exclude(status="sent").exclude(scheduled_at__isnull=False).exists()
     scheduled = Email.objects.filter(scheduled_at__isnull=False)
@@ -246,11 +249,21 @@ def test_the_samples_run(real_smtp, settings, monkeypatch, capsys):
     assert "accepted 250" in capsys.readouterr().out
 
 
+def test_the_tests_of_a_project_pass(django_db_setup, django_db_blocker, settings):
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(SHOP / "templates")]}]
+    (code,) = samples_of("# tests.py")
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(run(code)["WelcomeTest"])
+    with django_db_blocker.unblock():
+        result = unittest.TextTestRunner(stream=StringIO()).run(suite)
+    assert (result.testsRun, result.failures, result.errors) == (2, [], [])
+
+
 def test_every_sample_is_looked_at():
     places = {where for where, _ in samples()}
     assert places == {
         "",
         "# settings.py",
+        "# tests.py",
         "# proj/celery.py",
         "# proj/__init__.py",
         "# proj/celery.py, with the plain scheduler",

@@ -59,6 +59,7 @@ REASONS: dict[str, str | Promise] = {
     "by_hand": _("by hand"),
     "event": _("the provider, or the recipient, says so"),
     "expired": _("its time to be sent by came first"),
+    "import": _("found so in django-post_office"),
     "gave_up": _("tried as often, or for as long, as the rules allow"),
     "no_recipients": _("there is nobody to send it to"),
     "partly_given_up": _("some recipients have it; for the others it was given up"),
@@ -94,6 +95,7 @@ DECISIONS: dict[str, str | Promise] = {
     "confirm": _("Found to be sent"),
     "give_up": _("Given up"),
     "cancel": _("Cancelled"),
+    "import": _("Taken over from django-post_office"),
 }
 
 
