@@ -20,7 +20,7 @@ from django.core.mail.backends import smtp
 from celery_mailer import options
 from celery_mailer.addresses import bare
 from celery_mailer.deliver.message import wire_bytes
-from celery_mailer.deliver.providers.contract import Parcel
+from celery_mailer.deliver.providers.contract import Outgoing, Parcel, Wire
 from celery_mailer.deliver.providers.outcomes import broken_line, error_words, opening_exception
 from celery_mailer.deliver.providers.patience import Clock, Line, keep_time
 from celery_mailer.deliver.providers.pipeline import Command, Conversation, Transaction
@@ -43,6 +43,8 @@ LOCK_STEP = 300.0
 
 class SmtpProvider:
     """A provider over Django's SMTP backend, or a subclass of it that sends as it does."""
+
+    takes_wire = True
 
     def __init__(self, alias: str, backend: smtp.EmailBackend, rules: options.Provider) -> None:
         self.alias = alias
@@ -145,14 +147,14 @@ class SmtpProvider:
         for parcel in parcels:
             self._sent += 1
             try:
-                sender, data = bare(str(parcel.message.from_email)), wire_bytes(parcel.message)
+                sender, data = _wire(parcel.message)
             except SoftTimeLimitExceeded:
                 raise
             except Exception as error:
                 reply = Reply(Outcome.REJECTED, Kind.MESSAGE, text=error_words(error))
                 yield Transaction(parcel.recipients, parcel.begin, verdict=reply)
             else:
-                yield compose(parcel, sender, _lines(data), offers)
+                yield compose(parcel, sender, _ended(data), offers)
             if self._is_worn():
                 break
 
@@ -188,6 +190,12 @@ class SmtpProvider:
         held = [getattr(self._backend, name, None) for name in ("connection", "_partial_connection")]
         self._backend.connection = self._backend._partial_connection = None
         return [connection for connection in held if connection is not None]
+
+
+def _wire(message: Outgoing) -> Wire:
+    if isinstance(message, Wire):
+        return message
+    return Wire(bare(str(message.from_email)), _lines(wire_bytes(message)))
 
 
 def compose(parcel: Parcel, sender: str, data: bytes, offers: Mapping[str, str]) -> Transaction:
@@ -233,8 +241,11 @@ def _parameters(data: bytes, addresses: list[str], offers: Mapping[str, str]) ->
 
 
 def _lines(data: bytes) -> bytes:
-    """``data`` as lines, each of them ended by CRLF (RFC 5321, section 2.3.8)."""
-    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    """``data`` with CRLF for every line break (RFC 5321, section 2.3.8)."""
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
+def _ended(lines: bytes) -> bytes:
     return lines if lines.endswith(b"\r\n") else lines + b"\r\n"
 
 
