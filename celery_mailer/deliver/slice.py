@@ -191,7 +191,6 @@ class _Slice:
             self._stream(passage, provider)
 
     def _stream(self, passage: Passage, provider: providers.Provider) -> None:
-        alias = passage.alias
         try:
             with closing(stream(provider, self._parcels(passage, provider), self.limit)) as results:
                 for result in results:
@@ -205,7 +204,7 @@ class _Slice:
             bug = Reply(Outcome.UNCERTAIN, Kind.NO_ANSWER, text=type(error).__name__)
             first = self.drawn[0] if self.drawn else self._draw()
             for drawn in [d for d in self.drawn if d.begun or d is first]:
-                self._record(drawn, alias, Result(bug))
+                self._record(drawn, passage.alias, Result(bug))
         self._take_back()
 
     def _parcels(self, passage: Passage, provider: providers.Provider) -> Iterator[Parcel]:
@@ -226,7 +225,8 @@ class _Slice:
 
     def _in_time(self, slot: limits.Slot) -> bool:
         """Wait for ``slot``. One that has passed counts as not given; but for the first there is time."""
-        time.sleep(max(0.0, slot.ready - time.monotonic()))
+        if (wait := slot.ready - time.monotonic()) > 0:
+            time.sleep(wait)  # not for no time: even that gives the processor away
         self.late = slot.stale and self.done > 0
         return not self.late
 

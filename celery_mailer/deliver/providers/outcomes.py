@@ -8,6 +8,7 @@ import json
 import smtplib
 import socket
 import ssl
+from functools import lru_cache
 
 from celery_mailer.values import Kind, Outcome, Phase, Reply
 
@@ -43,6 +44,7 @@ SMTP_SESSION_CODES: dict[int, Kind] = {
 }
 
 
+@lru_cache(maxsize=128)  # most replies of a server are the same again and again, but for those to the dot
 def smtp_reply(phase: Phase, code: int, text: bytes | str) -> Reply:
     """The reply ``code`` to the command of ``phase``; ``text`` is shortened to 500 characters.
 

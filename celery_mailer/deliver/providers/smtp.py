@@ -129,7 +129,7 @@ class SmtpProvider:
                 self._used_at = time.monotonic()
                 result = transaction.result()
                 usable = self._usable(transaction, result)
-                yield replace(result, usable=usable)
+                yield result if usable else replace(result, usable=False)
                 if not usable:
                     return
             self._talk = None if talk.over else talk
