@@ -389,19 +389,19 @@ CONTENTS = st.fixed_dictionaries(
 )
 
 
-@hypothesis_settings(max_examples=300)
+@hypothesis_settings(max_examples=100)
 @given(CONTENTS)
 def test_whatever_a_mail_holds_it_is_djangos_bytes_or_nothing(content):
     assert_same_or_none(*rows(**content))
 
 
-@hypothesis_settings(max_examples=300)
+@hypothesis_settings(max_examples=100)
 @given(text=BODIES, html=BODIES)
 def test_whatever_the_texts_are_they_are_composed(text, html):
     assert_same(*rows(text=text, html=html))
 
 
-@hypothesis_settings(max_examples=300)
+@hypothesis_settings(max_examples=100)
 @given(subject=VALUES, value=VALUES)
 def test_whatever_words_a_header_has_they_are_djangos_bytes_or_nothing(subject, value):
     assert_same_or_none(*rows(subject=subject, headers={"X-Name": value}))

@@ -62,11 +62,22 @@ def _modern(data: bytes) -> Body:
     lines = data.splitlines()
     if max(map(len, lines), default=0) <= FOLD:
         return Body("7bit" if data.isascii() else "8bit", _joined(lines))
-    first, rest = lines[:SNIFFED], lines[SNIFFED:]
-    quoted = _quoted(first, FOLD)
-    if sum(map(len, quoted)) + len(quoted) > len(binascii.b2a_base64(_joined(first))):
+    quoted = _sniffed(lines[:SNIFFED])
+    if quoted is None:
         return Body("base64", _base64(_joined(lines)))
-    return Body("quoted-printable", _joined(quoted + _quoted(rest, FOLD)).replace(b"=\n", b"=\r\n"))
+    quoted += _quoted(lines[SNIFFED:], FOLD)
+    return Body("quoted-printable", _joined(quoted).replace(b"=\n", b"=\r\n"))
+
+
+def _sniffed(lines: Sequence[bytes]) -> list[bytes] | None:
+    """The first lines in quoted-printable, or ``None`` if they are shorter in base64."""
+    text = _joined(lines)
+    most = len(binascii.b2a_base64(text))
+    escapes = len(text.translate(None, _PRINTABLE)) - len(lines)  # without the CR at the end of each
+    if len(text) - len(lines) + 2 * escapes > most:  # without soft breaks, and the escapes of blanks and "="
+        return None
+    quoted = _quoted(lines, FOLD)
+    return quoted if sum(map(len, quoted)) + len(quoted) <= most else None
 
 
 def _joined(lines: Sequence[bytes]) -> bytes:
