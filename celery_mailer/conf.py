@@ -243,6 +243,14 @@ def default_from_email() -> str:
     return str(settings.DEFAULT_FROM_EMAIL)
 
 
+def default_charset() -> str:
+    return str(settings.DEFAULT_CHARSET)
+
+
+def email_use_localtime() -> bool:
+    return bool(settings.EMAIL_USE_LOCALTIME)
+
+
 def use_tz() -> bool:
     return bool(settings.USE_TZ)
 

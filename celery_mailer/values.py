@@ -164,9 +164,7 @@ _PRECEDENCE = (Outcome.UNCERTAIN, Outcome.DEFERRED, Outcome.ACCEPTED, Outcome.RE
 
 def summarise(recipients: Mapping[str, Reply]) -> Result:
     """Add the replies to each recipient up to one result. ``recipients`` must not be empty."""
-    replies = recipients.values()
-    outcome = next(o for o in _PRECEDENCE if any(r.outcome == o for r in replies))
-    return Result(next(r for r in replies if r.outcome == outcome), recipients)
+    return Result(min(recipients.values(), key=lambda r: _PRECEDENCE.index(r.outcome)), recipients)
 
 
 def everyone(addresses: list[str], reply: Reply, *, usable: bool = True) -> Result:

@@ -19,7 +19,7 @@ from celery_mailer.deliver import slice as deliver_slice
 from celery_mailer.deliver.breaker import FIRST
 from celery_mailer.deliver.slice import WINDOW, deliver_emails, in_doubt
 from celery_mailer.exceptions import UnknownProvider
-from celery_mailer.models import Attempt, Decision, Email
+from celery_mailer.models import Attempt, Content, Decision, Email
 from celery_mailer.models.transitions import CLAIM, DEFER, WAKE, move
 from celery_mailer.values import Kind, Outcome, Phase, Reply, everyone, summarise
 from tests.conftest import leave_the_outbox, smtp_provider
@@ -764,6 +764,25 @@ def test_a_slice_is_pipelined(serve):
     assert Attempt.objects.filter(outcome="accepted").count() == 50
 
 
+def test_common_mail_goes_out_without_a_message_being_built(serve, monkeypatch):
+    server = serve()
+    monkeypatch.delattr(deliver_slice, "build")
+    deliver(emails := make_emails(3))
+    assert arrived(server) == ids_of(emails)
+
+
+def test_an_unusual_mail_goes_out_among_common_ones(serve):
+    server = serve()
+    emails = make_emails(3)
+    Content.objects.filter(pk=emails[1].pk).update(shape={"subtype": "markdown"})
+    deliver(emails)
+    assert [t.message.get_content_type() for t in server.taken] == [
+        "text/plain",
+        "text/markdown",
+        "text/plain",
+    ]
+
+
 def test_two_slices_share_a_connection(serve):
     server = serve()
     for _ in range(2):
@@ -795,14 +814,14 @@ def test_of_a_slice_whose_line_breaks_after_a_dot_one_is_uncertain_and_none_is_s
 def test_a_time_limit_in_a_pipelined_slice_leaves_one_email_in_doubt(serve, monkeypatch):
     server = serve()
     emails = make_emails(6)
-    build = deliver_slice.build
+    compose = deliver_slice.wire.compose
 
     def limited(email, content, enclosures):
         if email.pk == emails[3].pk:
             raise SoftTimeLimitExceeded
-        return build(email, content, enclosures)
+        return compose(email, content, enclosures)
 
-    monkeypatch.setattr(deliver_slice, "build", limited)
+    monkeypatch.setattr(deliver_slice.wire, "compose", limited)
     with pytest.raises(SoftTimeLimitExceeded):
         deliver(emails)
     # The fourth is composed while the second is on its way.

@@ -27,15 +27,20 @@ def addressed(email: Email) -> tuple[list[str], list[str], list[str]]:
     return (list(override), [], []) if override else (email.to, email.cc, email.bcc)
 
 
+def extra_headers(email: Email, content: Content) -> dict[str, Any]:
+    """The headers that are not the message's own fields: the caller's, and the Message-ID."""
+    given: dict[str, Any] = content.headers
+    if any(name.lower() == "message-id" for name in given):
+        return given
+    return {"Message-ID": email.message_id, **given}
+
+
 def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) -> EmailMessage:
     """The message that goes out for ``email``.
 
     Raises ``ObjectDoesNotExist`` if it was not rendered yet: a template's source must never go out.
     """
     words: Content | Message = email.rendered if content.needs_rendering else content
-    headers = content.headers
-    if not any(name.lower() == "message-id" for name in headers):
-        headers = {"Message-ID": email.message_id, **headers}
     to, cc, bcc = addressed(email)
     attachments = [_attachment(e) for e in enclosures if _wanted(e, words.html)]
     images = [part for part in attachments if _is_shown(part, words.html)]
@@ -48,7 +53,7 @@ def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) 
         cc=cc,
         bcc=bcc,
         reply_to=content.reply_to,
-        headers=headers,
+        headers=extra_headers(email, content),
     )
     if words.html and words.text:
         message.attach_alternative(words.html, "text/html")
@@ -149,27 +154,35 @@ def _shape(message: EmailMultiAlternatives, shape: dict[str, Any]) -> None:
 
 
 def _attachment(enclosure: Enclosure) -> Any:
-    data = _read(storage(), enclosure.attachment.path)
+    data = _cached(storage(), enclosure.attachment.path)
     if enclosure.form == Form.PART:
         return message_from_bytes(data, _class=MIMEPart, policy=policy.default)  # type: ignore[arg-type]
     if enclosure.form == Form.BASE:
         return message_from_bytes(data, _class=_Base)
     if enclosure.headers or enclosure.content_id:
         return mime_part(data, enclosure.mimetype, enclosure.name, enclosure.headers, enclosure.content_id)
-    if enclosure.form == Form.BYTES and not enclosure.mimetype.startswith("text/"):
-        return EmailAttachment(enclosure.name or None, data, enclosure.mimetype)
+    return ordinary_attachment(data, enclosure.name, enclosure.mimetype, Form(enclosure.form))
+
+
+def ordinary_attachment(data: bytes, name: str, mimetype: str, form: Form) -> EmailAttachment:
+    """A file, or a text, with nothing but a name and a type."""
+    if form == Form.BYTES and not mimetype.startswith("text/"):
+        return EmailAttachment(name or None, data, mimetype)
     try:
-        return EmailAttachment(enclosure.name or None, data.decode(), enclosure.mimetype)
+        return EmailAttachment(name or None, data.decode(), mimetype)
     except UnicodeDecodeError:
         # What ``EmailMessage.attach`` makes of bytes that are said to be text, and are not UTF-8.
-        return EmailAttachment(enclosure.name or None, data, "application/octet-stream")
+        return EmailAttachment(name or None, data, "application/octet-stream")
 
 
-@lru_cache(maxsize=8)
-def _read(where: Any, path: str) -> bytes:
-    # A slice of a bulk call has the same files on each email; a path is the hash of what it holds.
+def read(where: Any, path: str) -> bytes:
+    """A stored file's bytes. Raises ``OSError``."""
     with where.open(path) as file:
         return bytes(file.read())
+
+
+# A slice of a bulk call has the same files on each email; a path is the hash of what it holds.
+_cached = lru_cache(maxsize=8)(read)
 
 
 class _Base(MIMEBase):

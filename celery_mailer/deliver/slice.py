@@ -27,19 +27,18 @@ from functools import partial
 from uuid import UUID
 
 from celery.exceptions import SoftTimeLimitExceeded
-from django.core.mail import EmailMessage
 from django.db import Error as DatabaseFailure
 from django.utils import timezone
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from celery_mailer import conf
-from celery_mailer.deliver import connections, gate, limits, providers
+from celery_mailer.deliver import connections, gate, limits, providers, wire
 from celery_mailer.deliver.breaker import Held, Passage, breakers
 from celery_mailer.deliver.message import build
 from celery_mailer.deliver.pace import Pace
 from celery_mailer.deliver.plan import Ready, plan
 from celery_mailer.deliver.pressure import learn
-from celery_mailer.deliver.providers.contract import Parcel, stream
+from celery_mailer.deliver.providers.contract import Outgoing, Parcel, stream, takes_wire
 from celery_mailer.deliver.providers.outcomes import error_words
 from celery_mailer.models import Attempt, Email
 from celery_mailer.models.attachment import enclosures_of
@@ -192,9 +191,8 @@ class _Slice:
             self._stream(passage, provider)
 
     def _stream(self, passage: Passage, provider: providers.Provider) -> None:
-        alias = passage.alias
         try:
-            with closing(stream(provider, self._parcels(passage), self.limit)) as results:
+            with closing(stream(provider, self._parcels(passage, provider), self.limit)) as results:
                 for result in results:
                     self._hear(self.drawn[0], passage, result)
                     self._still_ours()
@@ -206,17 +204,17 @@ class _Slice:
             bug = Reply(Outcome.UNCERTAIN, Kind.NO_ANSWER, text=type(error).__name__)
             first = self.drawn[0] if self.drawn else self._draw()
             for drawn in [d for d in self.drawn if d.begun or d is first]:
-                self._record(drawn, alias, Result(bug))
+                self._record(drawn, passage.alias, Result(bug))
         self._take_back()
 
-    def _parcels(self, passage: Passage) -> Iterator[Parcel]:
+    def _parcels(self, passage: Passage, provider: providers.Provider) -> Iterator[Parcel]:
         """What the provider is to hand over, composed as it is drawn. There is always time for the first."""
         alias, left = passage.alias, passage.most
         while left and self.waiting and self.waiting[0].alias == alias and alias not in self.held:
             if not self._in_time(self.waiting[0].slot):
                 break
             drawn = self._draw()
-            composed = self._compose(drawn.ready)
+            composed = self._compose(drawn.ready, provider)
             if isinstance(composed, Result):
                 self._record(drawn, alias, composed)
             else:
@@ -227,8 +225,8 @@ class _Slice:
 
     def _in_time(self, slot: limits.Slot) -> bool:
         """Wait for ``slot``. One that has passed counts as not given; but for the first there is time."""
-        if (early := slot.ready - time.monotonic()) > 0:
-            time.sleep(early)
+        if (wait := slot.ready - time.monotonic()) > 0:
+            time.sleep(wait)  # not for no time: even that gives the processor away
         self.late = slot.stale and self.done > 0
         return not self.late
 
@@ -236,7 +234,7 @@ class _Slice:
         self.drawn.append(_Drawn(self.waiting.popleft(), timezone.now()))
         return self.drawn[-1]
 
-    def _compose(self, ready: Ready) -> tuple[EmailMessage, list[str]] | Result:
+    def _compose(self, ready: Ready, provider: providers.Provider) -> tuple[Outgoing, list[str]] | Result:
         """The message with its recipients, or what the attempt came to without one."""
         email = ready.email
         if ready.recipients is None:
@@ -244,7 +242,8 @@ class _Slice:
         if not ready.recipients:
             return Result(Reply(Outcome.ACCEPTED, text="every recipient was settled before"))
         try:
-            return build(email, email.content, self.enclosures.get(email.pk, ())), ready.recipients
+            rows = email, email.content, self.enclosures.get(email.pk, ())
+            return (takes_wire(provider) and wire.compose(*rows)) or build(*rows), ready.recipients
         except SoftTimeLimitExceeded:
             raise  # the worker's haste is no fault of the email's
         except Exception as error:

@@ -118,7 +118,7 @@ class BatchProvider(AnymailProvider):
                     return
 
     def _prepare(self, parcel: Parcel) -> _Item:
-        backend, message = self._backend, parcel.message
+        backend, message = self._backend, parcel.built
         self._posting = False
         try:
             keep_only(set(parcel.recipients), message)
@@ -149,7 +149,7 @@ class BatchProvider(AnymailProvider):
 
     def _shared(self, item: _Item) -> object | None:
         """What messages of one call have in common, key and all; ``None`` of one that goes alone."""
-        if item.fault is not None or getattr(item.parcel.message, "tried_before", False):
+        if item.fault is not None or getattr(item.parcel.built, "tried_before", False):
             return None
         api = APIS[self._esp]
         if item.payload.get_api_endpoint() != api.single or api.leaves_out & item.payload.data.keys():
@@ -186,7 +186,7 @@ class BatchProvider(AnymailProvider):
             yield result
 
     def _alone(self, item: _Item, timeout: float) -> Result:
-        message, recipients = item.parcel.message, item.parcel.recipients
+        message, recipients = item.parcel.built, item.parcel.recipients
         if item.fault is not None:
             return self._judge(everyone(recipients, self._clean(item.fault)))
         self._limit(timeout)
@@ -195,7 +195,7 @@ class BatchProvider(AnymailProvider):
 
     def _heard(self, item: _Item, answer: Any = None, *, keyed: bool = False) -> Result:
         """What ``answer``, else that to a call of its own, comes to, as in ``AnymailBaseBackend._send``."""
-        backend, message, payload = self._backend, item.parcel.message, item.payload
+        backend, message, payload = self._backend, item.parcel.built, item.payload
         status: Any = vars(message)["anymail_status"]
         self._posting = True
         try:
@@ -229,7 +229,7 @@ class BatchProvider(AnymailProvider):
     def _common_key(self, items: list[_Item]) -> str | None:
         if self._esp not in outcomes.REMEMBERED:
             return None
-        keys = [repetition_key(item.parcel.message, item.parcel.recipients) for item in items]
+        keys = [repetition_key(item.parcel.built, item.parcel.recipients) for item in items]
         return str(uuid.uuid5(uuid.NAMESPACE_OID, "\n".join(map(str, keys)))) if all(keys) else None
 
     def _post_all(self, items: list[_Item], key: str | None, deadline: float) -> list[Any] | Reply:

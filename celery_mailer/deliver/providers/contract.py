@@ -2,24 +2,41 @@
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, cast
 
 from django.core.mail import EmailMessage
 
 from celery_mailer.values import Reply, Result
 
 
+class Wire(NamedTuple):
+    """An email's bare sender, and its bytes (RFC 5322), in which every line break is CRLF."""
+
+    sender: str
+    data: bytes
+
+
+Outgoing = EmailMessage | Wire
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """One email for a provider's stream: ``recipients`` are bare addresses, at least one.
+
+    Only to a provider that says that it ``takes_wire`` it comes as a ``Wire``, and not even there always.
 
     The provider calls ``begin`` right before the first byte by which the email may be taken. True: from now
     on its fate is the provider's to tell. False: it must not be handed over any more, and the stream ends.
     """
 
-    message: EmailMessage
+    message: Outgoing
     recipients: list[str]
     begin: Callable[[], bool]
+
+    @property
+    def built(self) -> EmailMessage:
+        """The message, for a provider that takes nothing else."""
+        return cast(EmailMessage, self.message)
 
 
 class Provider(Protocol):
@@ -52,7 +69,10 @@ class Provider(Protocol):
 
 
 class Streaming(Provider, Protocol):
-    """A provider that works on the next email while it waits for the answer to this one."""
+    """A provider that works on the next email while it waits for the answer to this one.
+
+    With ``takes_wire = True`` it is given bytes where they could be had without building a message.
+    """
 
     def send_many(self, parcels: Iterator[Parcel], timeout: float) -> Generator[Result]:
         """Hand over what ``parcels`` yields, each within ``timeout`` seconds; results come in their order.
@@ -64,6 +84,10 @@ class Streaming(Provider, Protocol):
         """
 
 
+def takes_wire(provider: Provider) -> bool:
+    return getattr(provider, "takes_wire", False)
+
+
 def stream(provider: Provider, parcels: Iterator[Parcel], timeout: float) -> Generator[Result]:
     """``provider.send_many``; of a provider that takes one email after another, a stream of one."""
     send_many = getattr(provider, "send_many", None)
@@ -73,4 +97,4 @@ def stream(provider: Provider, parcels: Iterator[Parcel], timeout: float) -> Gen
 def _stream_of_one(provider: Provider, parcels: Iterator[Parcel], timeout: float) -> Generator[Result]:
     parcel = next(parcels, None)
     if parcel is not None and parcel.begin():
-        yield provider.send(parcel.message, parcel.recipients, timeout)
+        yield provider.send(parcel.built, parcel.recipients, timeout)

@@ -9,6 +9,7 @@ import re
 import smtplib
 import socket
 import ssl
+from functools import lru_cache
 
 from celery_mailer.values import Kind, Outcome, Phase, Reply
 
@@ -55,6 +56,7 @@ def _is_too_large(phase: Phase, code: int, words: str) -> bool:
     return _TOO_LARGE.match(words) is not None or (code == 552 and phase == Phase.MAIL)
 
 
+@lru_cache(maxsize=128)  # most replies of a server are the same again and again, but for those to the dot
 def smtp_reply(phase: Phase, code: int, text: bytes | str) -> Reply:
     """The reply ``code`` to the command of ``phase``; ``text`` is shortened to 500 characters.
 

@@ -145,17 +145,19 @@ class Line:
 
         Raises ``OSError`` if the line ends before the reply does, or the clock's step before both.
         """
-        words, codes = [], set()
-        goes_on = True
-        while goes_on:
-            line = self._file.readline(MAX_LINE + 1)
-            if not line.endswith(b"\n"):
-                raise ConnectionError("too long a line" if len(line) > MAX_LINE else "the server hung up")
-            codes.add(line[:3])
+        line = self._said()
+        words, code = [line[4:].strip()], line[:3]
+        while line[3:4] == b"-":
+            line = self._said()
             words.append(line[4:].strip())
-            goes_on = line[3:4] == b"-"
-        one_code = len(codes) == 1 and line[:3].isdigit()
-        return int(line[:3]) if one_code else -1, b"\n".join(words)
+            code = code if line.startswith(code) else b""  # one reply has one code, in each of its lines
+        return int(code) if code.isdigit() else -1, b"\n".join(words)
+
+    def _said(self) -> bytes:
+        line = self._file.readline(MAX_LINE + 1)
+        if not line.endswith(b"\n"):
+            raise ConnectionError("too long a line" if len(line) > MAX_LINE else "the server hung up")
+        return line
 
     def quiet(self) -> bool:
         """Whether the server has said nothing that was not read."""

@@ -19,7 +19,7 @@ from django.core.mail.backends import smtp
 from celery_mailer import logs, options
 from celery_mailer.addresses import bare
 from celery_mailer.deliver.message import wire_bytes
-from celery_mailer.deliver.providers.contract import Parcel
+from celery_mailer.deliver.providers.contract import Outgoing, Parcel, Wire
 from celery_mailer.deliver.providers.outcomes import broken_line, error_words, opening_exception
 from celery_mailer.deliver.providers.patience import Clock, Line, keep_time
 from celery_mailer.deliver.providers.pipeline import Command, Conversation, Transaction
@@ -41,6 +41,8 @@ LOCK_STEP = 300.0
 
 class SmtpProvider:
     """A provider over Django's SMTP backend, or a subclass of it that sends as it does."""
+
+    takes_wire = True
 
     def __init__(self, alias: str, backend: smtp.EmailBackend, rules: options.Provider) -> None:
         self.alias = alias
@@ -126,7 +128,7 @@ class SmtpProvider:
                 self._used_at = time.monotonic()
                 result = transaction.result()
                 usable = self._usable(transaction, result)
-                yield replace(result, usable=usable)
+                yield result if usable else replace(result, usable=False)
                 if not usable:
                     return
             self._talk = None if talk.over else talk
@@ -144,7 +146,7 @@ class SmtpProvider:
         for parcel in parcels:
             self._sent += 1
             try:
-                sender, data = bare(str(parcel.message.from_email)), self._data(parcel.message)
+                sender, data = self._wire(parcel.message)
             except SoftTimeLimitExceeded:
                 raise
             except Exception as error:
@@ -155,9 +157,11 @@ class SmtpProvider:
             if self._is_worn():
                 break
 
-    def _data(self, message: EmailMessage) -> bytes:
-        data = _lines(wire_bytes(message))
-        return self._signer.sign(data) if self._signer is not None else data
+    def _wire(self, message: Outgoing) -> Wire:
+        if not isinstance(message, Wire):
+            message = Wire(bare(str(message.from_email)), _lines(wire_bytes(message)))
+        data = message.data if message.data.endswith(b"\r\n") else message.data + b"\r\n"
+        return Wire(message.sender, self._signer.sign(data) if self._signer is not None else data)
 
     def _usable(self, transaction: Transaction, result: Result) -> bool:
         """Whether the next email is worth a try.
@@ -236,9 +240,8 @@ def _parameters(data: bytes, addresses: list[str], offers: Mapping[str, str]) ->
 
 
 def _lines(data: bytes) -> bytes:
-    """``data`` as lines, each of them ended by CRLF (RFC 5321, section 2.3.8)."""
-    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-    return lines if lines.endswith(b"\r\n") else lines + b"\r\n"
+    """``data`` with CRLF for every line break (RFC 5321, section 2.3.8)."""
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
 def _transparent(lines: bytes) -> bytes:
