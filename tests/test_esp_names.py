@@ -1,4 +1,4 @@
-"""Our id goes along with what an ESP sends, so that its events name our email whatever became of the answer."""
+"""Our id goes along with what an ESP sends: its events name our email, whatever came of the answer."""
 
 from uuid import UUID
 
