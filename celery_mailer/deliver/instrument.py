@@ -40,7 +40,7 @@ _TOKEN = re.compile(
     | /(?![a-z])[^>]*+>?
     | (?P<raw>iframe|noembed|noframes|plaintext|script|style|textarea|title|xmp)(?=[\s/>]){_SOURCE}>
       .*?(?:</(?P=raw)(?=[\s/>])[^>]*+>?|\Z)
-    | (?P<tag>/?[a-z][^\s/>]*+)(?P<source>{_SOURCE})(?:>|\Z)
+    | (?P<tag>/?[a-z][^\s/>]*+)(?P<source>{_SOURCE})(?:(?P<closed>>)|\Z)
     )""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
@@ -113,7 +113,7 @@ def rewrite_links(html: str, replacement: Callable[[str], str | None]) -> str:
 def _places(html: str) -> Iterator[tuple[int, int]]:
     """Where the values of the links' ``href`` stand."""
     for tag in _TOKEN.finditer(html):
-        if tag["tag"] is None or tag["tag"].lower() not in ("a", "area"):
+        if tag["closed"] is None or tag["tag"].lower() not in ("a", "area"):
             continue
         place, names = None, set()
         for attribute in _ATTRIBUTE.finditer(html, *tag.span("source")):

@@ -44,7 +44,8 @@ def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) 
     to, cc, bcc = addressed(email)
     attachments = [_attachment(e) for e in enclosures if _wanted(e, words.html)]
     images = [part for part in attachments if _is_shown(part, words.html)]
-    make = partial(_Illustrated, images) if images else _Message
+    plain = _Message if own_headers else EmailMultiAlternatives
+    make = partial(_Illustrated, images) if images else plain
     message = make(
         subject=words.subject,
         body=words.text or html,
@@ -59,7 +60,7 @@ def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) 
         message.attach_alternative(html, "text/html")
     elif html:
         message.content_subtype = "html"
-    message.unfolded = own_headers.keys()
+    vars(message)["unfolded"] = tuple(own_headers)
     vars(message)["email_id"] = email.pk  # for providers that can recognise a repetition
     _shape(message, content.shape)
     message.attachments = attachments
