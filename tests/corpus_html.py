@@ -1,3 +1,4 @@
+# ruff: noqa: E501 the mails are as they are
 """Thirty HTML mails, each with something that a careless change would break. Written for these tests."""
 
 _BUTTON = """<!--[if mso]><v:roundrect xmlns:v="urn:schemas-microsoft-com:vml" href="https://shop.example/pay?a=1&amp;b=2"

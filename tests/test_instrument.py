@@ -87,8 +87,9 @@ def test_everything_else_stays(html):
 PIECES = st.lists(
     st.sampled_from(
         [
-            *("<a ", "<A", "href=", ' href="', "https://x.example/", '"', "'", ">", "</a>", "<!--", "-->", "<", "/"),
-            *("<style>", "</style>", "&amp;", "&copy", " ", "\n", "=", "data-no-track", "x", "é", "<td>", "<![if", "</"),
+            *("<a ", "<A", "href=", ' href="', "https://x.example/", '"', "'", ">", "</a>", "<!--", "-->"),
+            *("<style>", "</style>", "&amp;", "&copy", " ", "\n", "=", "data-no-track", "x", "é", "<td>"),
+            *("<![if", "</", "<", "/"),
         ]
     ),
     max_size=30,

@@ -210,7 +210,10 @@ def test_the_sample_without_django(monkeypatch):
 def test_the_samples_run(real_smtp, settings, monkeypatch, capsys):
     """All that names no file, one after the other, as somebody reads and tries them."""
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(SHOP / "templates")]}]
-    settings.CELERY_MAILER = {"PROVIDERS": {"smtp": smtp_provider(real_smtp.port)}}
+    settings.CELERY_MAILER = {
+        "PROVIDERS": {"smtp": smtp_provider(real_smtp.port)},
+        "TRACKING": {"BASE_URL": "https://mail.example.com"},
+    }
     if django.VERSION >= (6, 1):
         settings.MAILERS = {"default": {"BACKEND": conf.QUEUE_BACKEND, "OPTIONS": {"using": "smtp"}}}
     else:
@@ -236,6 +239,7 @@ def test_every_sample_is_looked_at():
         "",
         "# settings.py",
         "# proj/celery.py",
+        "# proj/urls.py",
         "# proj/__init__.py",
         "# proj/celery.py, with the plain scheduler",
         "# a service without Django",
