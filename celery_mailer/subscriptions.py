@@ -34,8 +34,9 @@ def token_for(purpose: Purpose, email: Email) -> str:
 
 def url_for(purpose: Purpose, email: Email) -> str:
     """Where the recipient unsubscribes, or chooses streams; empty where this cannot be."""
-    prefix = tokens.prefix(purpose)
-    return prefix + token_for(purpose, email) if prefix is not None and can_be_left(email) else ""
+    if not can_be_left(email) or (prefix := tokens.prefix(purpose)) is None:
+        return ""
+    return prefix + token_for(purpose, email)
 
 
 def check(email: Email, headers: Mapping[str, str]) -> None:

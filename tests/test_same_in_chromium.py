@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from html import escape
 
 import pytest
 
@@ -19,10 +20,7 @@ pytestmark = [
 
 def sheet(mails):
     """All mails on one page, each in a frame of its own, so that the browser starts only twice."""
-    frames = "".join(
-        f'<iframe srcdoc="{html.replace("&", "&amp;").replace(chr(34), "&quot;")}" width="640" height="240"></iframe>'
-        for html in mails
-    )
+    frames = "".join(f'<iframe srcdoc="{escape(html)}" width="640" height="240"></iframe>' for html in mails)
     return f"<!DOCTYPE html><meta charset='utf-8'><body style='margin:0'>{frames}"
 
 

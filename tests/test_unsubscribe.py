@@ -2,15 +2,19 @@
 
 import email as email_package
 import re
+from base64 import urlsafe_b64decode
 from email.policy import default
 
 import pytest
-from django.test import Client
+from django.test import Client, override_settings
 
-from celery_mailer import conf, tokens
+from celery_mailer import chain, conf, tokens
+from celery_mailer.deliver.list_headers import list_headers
 from celery_mailer.deliver.message import build, wire_bytes
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Email, Event, Suppression
+from celery_mailer.models.attachment import enclosures_of
+from celery_mailer.models.suppression import suppressed
 from celery_mailer.render.stage import render_emails
 from celery_mailer.subscriptions import token_for, url_for
 from celery_mailer.tokens import Purpose
@@ -71,10 +75,25 @@ def test_the_headers_are_read_as_they_were_written():
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
 
-def test_a_mail_with_inline_images_has_the_headers_on_one_line_too(tmp_path):
-    email = make_email(stream="news", html_message="<p>x</p>")
-    message = build(email, email.content)
-    assert b"\r\nList-Id: <news.mail.example.com>\r\n" in wire_bytes(message)
+def test_a_mail_with_inline_images_has_the_headers_on_one_line_too(media):
+    media.mkdir()
+    (media / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    html = "{% load celery_mailer %}<img src='{% inline_image path %}'>"
+    email = make_email(stream="news", html_message=html, context={"path": str(media / "logo.png")})
+    render_emails([email.pk])
+    email = stored(email)
+    raw = wire_bytes(build(email, email.content, enclosures_of([email.pk])[email.pk]))
+    assert b"multipart/related" in raw
+    assert b"\r\nList-Id: <news.mail.example.com>\r\n" in raw
+
+
+def test_the_headers_reach_a_real_server_on_one_line_each(settings, real_smtp):
+    settings.CELERY_MAILER = settings.CELERY_MAILER | SITE | {"STREAMS": STREAMS}
+    email = make_email(stream="news")
+    chain.run([email.pk])
+    (received,) = real_smtp.received
+    lines = received.data.decode().split("\r\n")
+    assert {f"{name}: {value}" for name, value in list_headers(email, ()).items()} <= set(lines)
 
 
 def test_transactional_mail_has_none_of_them():
@@ -106,8 +125,6 @@ def test_the_headers_are_not_stored():
 
 def test_a_stream_with_odd_letters_has_a_list_id():
     conf_streams = {"Ünïcode news": {"UNSUBSCRIBE": True}, "日本": {"UNSUBSCRIBE": True}}
-    from django.test import override_settings
-
     with override_settings(CELERY_MAILER=SITE | {"STREAMS": conf_streams}):
         for stream in conf_streams:
             (line,) = [x for x in header_lines(make_email(stream=stream)) if x.startswith("List-Id")]
@@ -123,7 +140,7 @@ def test_marketing_without_a_public_address_is_refused(settings):
 
 def test_marketing_is_refused_where_the_pages_are_not_included(settings):
     settings.ROOT_URLCONF = "celery_mailer.urls"
-    with pytest.raises(InvalidEmail, match="include celery_mailer.urls there"):
+    with pytest.raises(InvalidEmail, match="and include celery_mailer"):
         make_email(stream="news")
 
 
@@ -223,8 +240,6 @@ def test_the_token_of_one_page_does_not_open_the_other(browser):
 
 
 def test_mail_that_was_queued_before_is_suppressed(browser, settings):
-    from celery_mailer import chain
-
     email = make_email(stream="news")
     other = make_email(stream="events")
     browser.post(path_for(email), BODY)
@@ -237,8 +252,6 @@ def test_it_works_when_the_email_is_no_longer_stored(browser):
     path = path_for(email)
     Email.objects.all().delete()
     assert browser.post(path, BODY).status_code == 200
-    from celery_mailer.models.suppression import suppressed
-
     assert suppressed(["A@example.com"]) == {"A@example.com": {"news": "unsubscribe"}}
 
 
@@ -317,8 +330,6 @@ def test_the_links_of_the_tags_are_not_tracked(settings):
 
 
 def test_no_token_holds_the_address():
-    from base64 import urlsafe_b64decode
-
     token = token_for(Purpose.UNSUBSCRIBE, make_email(stream="news", to="ada@example.com"))
     text = token.partition(".")[0]
     assert b"ada" not in urlsafe_b64decode(text + "=" * (-len(text) % 4)).lower()
