@@ -25,7 +25,7 @@ EXTRAS = (
 MULTIPARTS = {"mixed_subtype": "mixed", "alternative_subtype": "alternative"}
 
 # What a message can ask of the queue, by its attribute ``celery_mailer`` or by headers, which are taken off.
-OPTIONS = ("priority", "stream", "provider", "scheduled_at", "expires_at")
+OPTIONS = ("priority", "stream", "provider", "scheduled_at", "expires_at", "track_opens", "track_clicks")
 HEADERS = {f"x-mailer-{option.replace('_', '-')}": option for option in OPTIONS}
 
 

@@ -11,7 +11,7 @@ from django.db import connections, router
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from celery_mailer import conf, routing
+from celery_mailer import conf, routing, tokens
 from celery_mailer.backends import EmailBackend
 from celery_mailer.broker import is_redis
 from celery_mailer.contract import database_faults, file_faults
@@ -93,6 +93,35 @@ def _mailgun_key() -> Iterator[CheckMessage]:
             "all of them may be refused.",
             hint="Set ANYMAIL['MAILGUN_WEBHOOK_SIGNING_KEY'].",
             id="celery_mailer.W008",
+        )
+
+
+@register(Tags.urls)
+def check_tracking(**kwargs: Any) -> list[CheckMessage]:
+    """What TRACKING names, and must be there."""
+    return [] if conf.problems() else [*_consent(), *_pages()]
+
+
+def _consent() -> Iterator[CheckMessage]:
+    path = conf.get().tracking.consent
+    try:
+        found = path is None or callable(import_string(path))
+    except ImportError:
+        found = False
+    if not found:
+        yield Error(
+            f"CELERY_MAILER['TRACKING']['CONSENT']: {path} is no callable that can be imported.",
+            hint="Name one that takes an address and a stream; without it, nothing is tracked.",
+            id="celery_mailer.E008",
+        )
+
+
+def _pages() -> Iterator[CheckMessage]:
+    if conf.get().tracking.base_url is not None and tokens.prefix(tokens.Purpose.UNSUBSCRIBE) is None:
+        yield Error(
+            "CELERY_MAILER['TRACKING']['BASE_URL'] is set, but the pages of celery_mailer are nowhere.",
+            hint="Add path('mail/', include('celery_mailer.urls')) to your ROOT_URLCONF.",
+            id="celery_mailer.E009",
         )
 
 

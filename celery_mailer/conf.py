@@ -6,6 +6,7 @@ checks report and ``get()`` raises.
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -17,7 +18,7 @@ from django.core.signals import setting_changed
 from celery_mailer import provider_url, schemas
 from celery_mailer.addresses import clean
 from celery_mailer.exceptions import InvalidEmail, InvalidSettings
-from celery_mailer.options import KINDS, Dkim, Provider, Routes, Settings
+from celery_mailer.options import KINDS, Dkim, Provider, Routes, Settings, Tracking
 from celery_mailer.schemas import Problem
 
 NAME = "CELERY_MAILER"
@@ -25,9 +26,14 @@ URL_VARIABLE = "CELERY_MAILER_URL"  # of the environment: the provider, where PR
 QUEUE_BACKEND = "celery_mailer.backends.EmailBackend"
 SMTP_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 LOCMEM_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+# A scheme, a host, perhaps a port and a path; nothing that would not be the same in a header and in HTML.
+_BASE_URL = re.compile(r"https?://[a-z0-9.-]+(:\d+)?(/[\w.~/-]*)?", re.ASCII | re.IGNORECASE)
 
 # A newsletter twice annoys, a password reset not at all loses a customer.
-BUILT_IN_STREAMS: dict[str, dict[str, Any]] = {"transactional": {}, "marketing": {"ON_UNCERTAIN": "hold"}}
+BUILT_IN_STREAMS: dict[str, dict[str, Any]] = {
+    "transactional": {},
+    "marketing": {"ON_UNCERTAIN": "hold", "UNSUBSCRIBE": True},
+}
 
 
 def mailers_configured() -> bool:
@@ -91,6 +97,7 @@ def _inconsistencies(conf: Settings) -> Iterator[Problem]:
     yield from _long_names("STREAMS", conf.streams, 40)
     yield from _route_problems(conf)
     yield from _limit_problems(conf)
+    yield from _tracking_problems(conf.tracking)
     for kind in conf.retry.kinds:
         if kind not in KINDS:
             path = f"{NAME}['RETRY']['KINDS'][{kind!r}]"
@@ -159,6 +166,20 @@ def _limit_problems(conf: Settings) -> Iterator[Problem]:
         yield Problem(
             f"{NAME}['REDIS_URL']", "is not a URL of Redis.", "Give redis://, rediss:// or unix://."
         )
+
+
+def _tracking_problems(tracking: Tracking) -> Iterator[Problem]:
+    path = f"{NAME}['TRACKING']"
+    if tracking.base_url is not None and not _BASE_URL.fullmatch(tracking.base_url):
+        hint = "Write it as 'https://mail.example.com'."
+        yield Problem(f"{path}['BASE_URL']", "is not the address of a site.", hint)
+    if tracking.enabled and tracking.base_url is None:
+        yield Problem(f"{path}['ENABLED']", "needs a BASE_URL.", "Give the public address of your site.")
+    if tracking.unsubscribe_mailto is not None:
+        try:
+            clean("UNSUBSCRIBE_MAILTO", tracking.unsubscribe_mailto)
+        except InvalidEmail as error:
+            yield Problem(f"{path}['UNSUBSCRIBE_MAILTO']", f"{error.fault}.", "Give an email address.")
 
 
 def _mailer_problems(path: str, alias: str) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ PriorityName = Literal["now", "high", "medium", "low"]
 TemplateLookup = Literal["files-first", "database-first"]
 LogLevel = Literal[0, 1, 2]
 OnUncertainName = Literal["resend", "hold"]
+TrackingMode = Literal["off", "anonymous", "identified"]
 Routes = list[str] | dict[str, int]  # providers in the order of failover, or with the weight of each
 
 
@@ -76,6 +77,10 @@ class Stream:
     retention: timedelta | None = None
     content_retention: timedelta | None = None
     routes: Routes | None = None
+    priority: PriorityName | None = None  # where a call names none
+    unsubscribe: bool = False  # each mail says how to leave the stream (RFC 8058), and has one recipient
+    track_opens: TrackingMode = "off"  # the most that an email may ask for
+    track_clicks: TrackingMode = "off"
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,14 @@ class Attachments:
     storage: str = "default"  # an alias of Django's STORAGES
     max_size: int = 20 * 2**20  # bytes, each
     image_roots: list[str] = field(default_factory=list)  # folders beside MEDIA_ROOT and the static files'
+
+
+@dataclass(frozen=True)
+class Tracking:
+    enabled: bool = False  # opens and clicks; unsubscribing works without
+    base_url: str | None = None  # the public address of the site that includes ``celery_mailer.urls``
+    consent: str | None = None  # dotted path of a callable: (address, stream) to a mode, or true or false
+    unsubscribe_mailto: str | None = None  # an address beside the links of List-Unsubscribe
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,7 @@ class Settings:
     address_validator: str | None = None  # dotted path of a callable that raises ValueError for an address
     post_office_tags: bool = False  # whether {% load post_office %} means {% load celery_mailer %}
     attachments: Attachments = Attachments()
+    tracking: Tracking = Tracking()
     # Of the limits; None: the broker's. It holds secrets.
     redis_url: str | None = field(default=None, repr=False)
 

@@ -18,6 +18,7 @@ OF_EMAIL = ("to", "cc", "bcc", "stream", "log_level")
 OF_CONTENT = (
     "from_email", "reply_to", "subject", "text", "html", "template", "template_version", "render_on_delivery",
     "context", "language", "time_zone", "tags", "metadata", "shape", "sensitive",
+    "track_opens", "track_clicks",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ SETTLE = "celery_mailer.settle"
 CLEANUP = "celery_mailer.cleanup"
 RECORD_EVENTS = "celery_mailer.record_events"
 MATCH_EVENTS = "celery_mailer.match_events"
+RECORD_VISITS = "celery_mailer.record_visits"
 
 
 def lane(priority: int) -> str:
@@ -55,7 +56,7 @@ def route(
     """
     if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, RECORD_EVENTS, MATCH_EVENTS):
         return {"queue": lane(Priority.HIGH)}
-    if name == SEND_BULK_EMAIL:
+    if name in (SEND_BULK_EMAIL, RECORD_VISITS):
         return {"queue": lane(Priority.LOW)}
     if name in (SEND_EMAIL, SEND_TEMPLATE_EMAIL, RENDER, DELIVER, LOG):
         wanted = _priority((kwargs or {}).get("priority"))

@@ -170,6 +170,8 @@ def send_email(
     tags: Any = None,
     metadata: Mapping[str, Any] | None = None,
     sensitive: bool = False,
+    track_opens: Any = None,
+    track_clicks: Any = None,
 ) -> Any:
     """Send one email; the first four arguments are those of Django's ``send_mail``.
 

@@ -25,9 +25,10 @@ from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.utils.translation import get_language
 
-from celery_mailer import conf
+from celery_mailer import conf, subscriptions
 from celery_mailer.addresses import bare, clean, clean_list
 from celery_mailer.attaching import File, read_files
+from celery_mailer.consent import wanted_mode
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Content, Email, EmailTemplate
 from celery_mailer.models.context import NotPlain, encode, plain, storable_text
@@ -53,7 +54,9 @@ class Row(NamedTuple):
 
 def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finder | None = None) -> Row:
     """The rows and files for ``request``, checked and unsaved; ``templates`` is shared within a call."""
-    priority = parse_priority(request.priority)
+    stream = _known("stream", request.stream or "transactional", conf.get().streams)
+    given = conf.get().streams[stream].priority if request.priority is None else request.priority
+    priority = parse_priority(given)
     scheduled_at, expires_at = _times(request, priority, now)
     headers = _headers(request.headers)
     if request.shape is None:  # Django's own door stays as Django is
@@ -62,7 +65,7 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
         id=request.id or uuid7(),
         status=Status.QUEUED,
         priority=priority,
-        stream=_known("stream", request.stream or "transactional", conf.get().streams),
+        stream=stream,
         provider=_known("provider", request.provider, conf.get().providers) if request.provider else "",
         to=_addresses("to", request.to),
         cc=_addresses("cc", request.cc),
@@ -78,6 +81,7 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
     )
     if not email.recipients:
         raise InvalidEmail("to", "is empty, and so are cc and bcc")
+    subscriptions.check(email, headers)
     files = read_files("attachments", request.attachments)
     content = _content(email, request, templates or Finder())
     content.headers, content.has_attachments = headers, bool(files)
@@ -108,6 +112,8 @@ def _content(email: Email, request: EmailRequest, templates: Finder) -> Content:
         metadata=_metadata(request.metadata or {}),
         shape=dict(request.shape or {}),
         sensitive=_flag("sensitive", request.sensitive),
+        track_opens=wanted_mode("track_opens", request.track_opens),
+        track_clicks=wanted_mode("track_clicks", request.track_clicks),
     )
     if source is not None:
         _check_context(source, content.context or {})

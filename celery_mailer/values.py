@@ -208,6 +208,8 @@ class EmailRequest:
     tags: Any = None
     metadata: Mapping[str, Any] | None = None
     sensitive: bool = False
+    track_opens: Any = None
+    track_clicks: Any = None
     attachments: Any = None
     render_on_delivery: bool = False
     log_level: Any = None

@@ -95,5 +95,6 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_DB_REUSE_MAX = 500
 for _name, _value in SITE.get("celery", {}).items():
     globals()[f"CELERY_{_name}"] = _value
+CELERY_MAILER = {"TRACKING": {"BASE_URL": "https://mail.example.com"}}
 if SITE.get("mailer"):
-    CELERY_MAILER = eval(SITE["mailer"], {"timedelta": __import__("datetime").timedelta})
+    CELERY_MAILER |= eval(SITE["mailer"], {"timedelta": __import__("datetime").timedelta})

@@ -84,11 +84,9 @@ def listed(response):
 
 
 def test_the_list_shows_what_there_is_to_know(admin):
-    make_email(
-        to=["ada@example.com", "b@example.com"], subject="Invoice 17", priority="high", stream="marketing"
-    )
+    make_email(to=["ada@example.com", "b@example.com"], subject="Invoice 17", priority="high")
     text = text_of(admin.get(LIST))
-    for word in ("queued", "high", "marketing", "ada@example.com +1", "Invoice 17"):
+    for word in ("queued", "high", "transactional", "ada@example.com +1", "Invoice 17"):
         assert word in text
 
 

@@ -287,6 +287,10 @@ def test_one_by_one_ends_with_a_provider_that_refuses_us(serve, connect):
     assert len(server.requests) == 2
 
 
+def name_of(answer):
+    return getattr(answer, "__name__", str(answer))
+
+
 NONSENSE = [
     (200, "what?"),
     (200, []),
@@ -298,7 +302,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize("module", ESPS)
-@pytest.mark.parametrize("answer", [drop, cut, (500, "oops"), (502, ""), *NONSENSE], ids=str)
+@pytest.mark.parametrize("answer", [drop, cut, (500, "oops"), (502, ""), *NONSENSE], ids=name_of)
 def test_a_call_without_an_answer_leaves_a_doubt_about_those_in_it_alone(serve, connect, module, answer):
     ids = range(AT_ONCE, AT_ONCE + 2)
     server = serve(taken(module, *range(AT_ONCE)), answer)
@@ -317,7 +321,7 @@ def test_silence_must_come_twice_in_a_row_to_blame_the_provider(serve, connect):
     assert usable == [{True}, {False}]
 
 
-@pytest.mark.parametrize("first", [drop, cut, (500, "oops")], ids=str)
+@pytest.mark.parametrize("first", [drop, cut, (500, "oops")], ids=name_of)
 def test_resend_is_asked_again_under_the_key_of_the_call(serve, connect, first):
     server = serve(first, taken("resend", 0, 1))
     results = send(connect("resend", server), map(parcel, range(2)))

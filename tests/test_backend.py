@@ -286,10 +286,10 @@ def test_credentials_are_not_kept_on_the_backend():
 
 
 def test_the_options_apply_to_every_message(settings):
-    settings.CELERY_MAILER = {"PROVIDERS": {"default": SMTP, "bulk": SMTP}}
-    backend(using="bulk", priority="low", stream="marketing").send_messages([message(), message()])
+    settings.CELERY_MAILER = {"PROVIDERS": {"default": SMTP, "bulk": SMTP}, "STREAMS": {"digest": {}}}
+    backend(using="bulk", priority="low", stream="digest").send_messages([message(), message()])
     found = Email.objects.values_list("provider", "priority", "stream")
-    assert list(found) == [("bulk", Priority.LOW, "marketing")] * 2
+    assert list(found) == [("bulk", Priority.LOW, "digest")] * 2
 
 
 def test_without_options_the_defaults_apply(settings):

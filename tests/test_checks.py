@@ -439,3 +439,27 @@ def test_mailguns_webhooks_without_their_key_are_warned_of(settings):
     assert warning.id == "celery_mailer.W008"
     settings.ANYMAIL = {**settings.ANYMAIL, "MAILGUN_WEBHOOK_SIGNING_KEY": "k"}
     assert checks.check_webhooks() == []
+
+
+# Tracking.
+
+
+def test_a_consent_that_cannot_be_imported_is_an_error(settings):
+    settings.CELERY_MAILER = {"TRACKING": {"CONSENT": "shop.nowhere.consent"}}
+    (found,) = checks.check_tracking()
+    assert (found.id, "shop.nowhere.consent" in found.msg) == ("celery_mailer.E008", True)
+
+
+def test_a_consent_that_cannot_be_called_is_an_error(settings):
+    settings.CELERY_MAILER = {"TRACKING": {"CONSENT": "tests.settings.USE_TZ"}}
+    assert [found.id for found in checks.check_tracking()] == ["celery_mailer.E008"]
+
+
+def test_a_public_address_without_the_pages_is_an_error(settings):
+    settings.ROOT_URLCONF = "celery_mailer.urls"
+    assert [found.id for found in checks.check_tracking()] == ["celery_mailer.E009"]
+
+
+def test_a_public_address_with_the_pages_is_right(settings):
+    settings.CELERY_MAILER = {"TRACKING": {"BASE_URL": "https://m.example.com", "CONSENT": "builtins.len"}}
+    assert checks.check_tracking() == []

@@ -485,6 +485,47 @@ def test_marketing_can_be_sent_again_when_the_project_says_so(configure):
     assert conf.get().uncertain_policy("marketing") == OnUncertain.RESEND
 
 
+def test_one_can_leave_marketing_and_not_the_rest(configure):
+    configure(STREAMS={"alerts": {}, "marketing": {"RETENTION": HOUR}})
+    assert {n for n, stream in conf.get().streams.items() if stream.unsubscribe} == {"marketing"}
+
+
+def test_nothing_is_tracked_unless_a_stream_says_so(configure):
+    configure(STREAMS={"alerts": {}})
+    assert {(s.track_opens, s.track_clicks) for s in conf.get().streams.values()} == {("off", "off")}
+    assert not conf.get().tracking.enabled
+
+
+@pytest.mark.parametrize(
+    ("tracking", "path", "fault"),
+    [
+        ({"BASE_URL": "mail.example.com"}, "['BASE_URL']", "is not the address of a site"),
+        ({"BASE_URL": "https://a.example/?x"}, "['BASE_URL']", "is not the address of a site"),
+        ({"BASE_URL": "ftp://a.example"}, "['BASE_URL']", "is not the address of a site"),
+        ({"BASE_URL": "https://a.example\nX: y"}, "['BASE_URL']", "is not the address of a site"),
+        ({"ENABLED": True}, "['ENABLED']", "needs a BASE_URL"),
+        ({"UNSUBSCRIBE_MAILTO": "nobody"}, "['UNSUBSCRIBE_MAILTO']", "is not a valid email address"),
+    ],
+)
+def test_tracking_with_a_fault_is_named(configure, tracking, path, fault):
+    configure(TRACKING=tracking)
+    (problem,) = conf.problems()
+    assert problem.path == f"CELERY_MAILER['TRACKING']{path}"
+    assert fault in problem.fault
+
+
+@pytest.mark.parametrize("url", ["https://m.example.com", "http://localhost:8000", "https://a.example/mail/"])
+def test_the_address_of_a_site_is_taken(configure, url):
+    configure(TRACKING={"ENABLED": True, "BASE_URL": url})
+    assert conf.problems() == ()
+
+
+def test_a_mode_that_is_none_is_refused(configure):
+    configure(STREAMS={"alerts": {"TRACK_OPENS": "perhaps"}})
+    (problem,) = conf.problems()
+    assert "one of 'off', 'anonymous', 'identified'" in problem.hint
+
+
 def test_a_stream_without_a_policy_has_the_projects(configure):
     configure(ON_UNCERTAIN="hold", STREAMS={"alerts": {}})
     assert conf.get().uncertain_policy("alerts") == OnUncertain.HOLD

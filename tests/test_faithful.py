@@ -385,7 +385,7 @@ def test_the_message_handed_in_is_not_changed():
         setting(**ANYMAIL, celery_mailer={"priority": "high"}),
         to=["ann@example.com", "ann@example.com", " Ann <ann@example.com>"],
         cc=["c@example.com"],
-        headers={"X-A": "a", "X-Mailer-Stream": "marketing", "x-mailer-expires-at": SOON.isoformat()},
+        headers={"X-A": "a", "X-Mailer-Stream": "transactional", "x-mailer-expires-at": SOON.isoformat()},
         alternatives=[(HTML, "text/html")],
         attachments=[("a.pdf", PDF, "application/pdf"), ("a.txt", "a")],
     )
@@ -421,14 +421,14 @@ def test_what_is_done_to_the_message_later_comes_too_late():
 
 OPTIONS = {
     "priority": ("high", Priority.HIGH),
-    "stream": ("marketing", "marketing"),
+    "stream": ("digest", "digest"),
     "scheduled_at": (SOON, SOON),
     "expires_at": (SOON, SOON),
     "provider": ("bulk", "bulk"),
 }
 IN_HEADERS = {
     "X-Mailer-Priority": ("priority", "high", Priority.HIGH),
-    "X-Mailer-Stream": ("stream", "marketing", "marketing"),
+    "X-Mailer-Stream": ("stream", "digest", "digest"),
     "X-Mailer-Scheduled-At": ("scheduled_at", "2100-01-01T12:00:00+00:00", SOON),
     "X-Mailer-Expires-At": ("expires_at", "2100-01-01T19:00:00+07:00", SOON),
     "X-Mailer-Provider": ("provider", "bulk", "bulk"),
@@ -439,7 +439,8 @@ IN_HEADERS = {
 def bulk(settings, real_smtp):
     """A second provider, which leads to the same server."""
     entry = smtp_provider(real_smtp.port)
-    settings.CELERY_MAILER = {"PROVIDERS": {"default": entry, "bulk": entry}}
+    streams = {"digest": {}}
+    settings.CELERY_MAILER = {"PROVIDERS": {"default": entry, "bulk": entry}, "STREAMS": streams}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -475,7 +476,7 @@ def test_the_headers_for_the_queue_do_not_arrive(spelled, bulk, real_smtp):
 
 
 def test_a_message_with_options_arrives_as_without_them(bulk, real_smtp):
-    options = setting(celery_mailer={"priority": "low", "stream": "marketing", "provider": "bulk"})
+    options = setting(celery_mailer={"priority": "low", "stream": "digest", "provider": "bulk"})
     assert_same(by_queue(make(EmailMessage, options), real_smtp), by_django(make(EmailMessage), real_smtp))
 
 

@@ -26,7 +26,8 @@ PROVIDERS = {"first": DUMMY, "second": DUMMY}
 
 @pytest.fixture(autouse=True)
 def _two_providers(settings):
-    settings.CELERY_MAILER = {"PROVIDERS": PROVIDERS, "ROUTES": ["first", "second"]}
+    tracking = {"BASE_URL": "https://mail.example.com"}
+    settings.CELERY_MAILER = {"PROVIDERS": PROVIDERS, "ROUTES": ["first", "second"], "TRACKING": tracking}
 
 
 def holding(email, now=NOW):

@@ -191,8 +191,8 @@ class TestCleanup:
         assert periodic.cleanup()["contents_dropped"] == 0
 
     def test_a_stream_has_its_own_retention(self, settings):
-        settings.CELERY_MAILER = {"STREAMS": {"marketing": {"RETENTION": timedelta(days=5)}}}
-        self.finish(make_email(stream="marketing"), timedelta(days=6))
+        settings.CELERY_MAILER = {"STREAMS": {"digest": {"RETENTION": timedelta(days=5)}}}
+        self.finish(make_email(stream="digest"), timedelta(days=6))
         self.finish(make_email(), timedelta(days=6))
         assert periodic.cleanup()["emails_deleted"] == 1
         assert Email.objects.get().stream == "transactional"

@@ -715,6 +715,7 @@ def test_case_28_a_mail_is_never_both_delivered_and_failed_by_timeout(settings, 
         settings.CELERY_MAILER = {
             "PROVIDERS": {"default": smtp_provider(server.port)},
             "LEASE": timedelta(seconds=1),
+            "TRACKING": {"BASE_URL": "https://mail.example.com"},
         }
         leave_the_outbox(settings)
         email = mail.send(TO, FROM, subject="s", message="m", stream=stream)

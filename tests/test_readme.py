@@ -123,8 +123,9 @@ def test_metrics(db):
 
 
 def test_the_urls_sample():
-    names = run(samples_of("# proj/urls.py")[0])
-    assert [pattern.callback for pattern in names["urlpatterns"]] == [health, metrics]
+    found = [p for sample in samples_of("# proj/urls.py") for p in run(sample)["urlpatterns"]]
+    assert [p.callback for p in found if p.callback] == [health, metrics]
+    assert [p.urlconf_name.__name__ for p in found if not p.callback] == ["celery_mailer.urls"]
 
 
 def test_lanes():
@@ -229,7 +230,10 @@ def test_the_sample_without_django(monkeypatch):
 def test_the_samples_run(real_smtp, settings, capsys):
     """All that names no file, one after the other, as somebody reads and tries them."""
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(SHOP / "templates")]}]
-    settings.CELERY_MAILER = {"PROVIDERS": {"smtp": smtp_provider(real_smtp.port)}}
+    settings.CELERY_MAILER = {
+        "PROVIDERS": {"smtp": smtp_provider(real_smtp.port)},
+        "TRACKING": {"BASE_URL": "https://mail.example.com"},
+    }
     if django.VERSION >= (6, 1):
         settings.MAILERS = {"default": {"BACKEND": conf.QUEUE_BACKEND, "OPTIONS": {"using": "smtp"}}}
     else:
@@ -265,10 +269,10 @@ def test_every_sample_is_looked_at():
         "# settings.py",
         "# tests.py",
         "# proj/celery.py",
+        "# proj/urls.py",
         "# proj/__init__.py",
         "# proj/celery.py, with the plain scheduler",
         "# a service without Django",
-        "# proj/urls.py",
     }
     for _, code in samples():
         ast.parse(code)

@@ -67,6 +67,27 @@ def assert_same_or_none(*rows):
 # What is common is composed.
 
 
+STREAMS = {"news": {"UNSUBSCRIBE": True, "TRACK_OPENS": "identified", "TRACK_CLICKS": "identified"}}
+
+
+@pytest.mark.parametrize("mailto", [None, "leave@example.com"], ids=["https", "mailto"])
+def test_a_mail_that_one_can_leave_and_that_is_tracked_is_composed(settings, mailto):
+    tracking = {"ENABLED": True, "BASE_URL": "https://mail.example.com", "UNSUBSCRIBE_MAILTO": mailto}
+    settings.CELERY_MAILER = {"STREAMS": STREAMS, "TRACKING": tracking}
+    email, content = rows(
+        html=PAGE.format('<a href="https://shop.example.com/">x</a>'),
+        text="t",
+        track_opens="",
+        track_clicks="",
+    )
+    email.stream = "news"
+    composed = compose(email, content)
+    assert composed is not None
+    assert b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in composed.data
+    assert_same(email, content)
+    assert b'shop.example.com/"' not in composed.data
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("shape", ["text", "html", "text and html"])
 def test_a_mail_in_any_language_is_composed(language, shape):

@@ -1,7 +1,7 @@
 """The rows of an email as Django's ``EmailMessage``, and that as bytes."""
 
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from email import message_from_bytes, policy
 from email.charset import Charset
 from email.message import Message as LegacyPart
@@ -16,6 +16,8 @@ from django.core.mail import EmailAttachment, EmailMessage, EmailMultiAlternativ
 
 from celery_mailer import conf
 from celery_mailer.attaching import CID_DOMAIN, mime_part
+from celery_mailer.deliver.instrument import marked
+from celery_mailer.deliver.list_headers import list_headers, unfold
 from celery_mailer.models import Content, Email, Enclosure, Message
 from celery_mailer.models.attachment import Form, storage
 from celery_mailer.models.context import Loader
@@ -41,24 +43,29 @@ def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) 
     Raises ``ObjectDoesNotExist`` if it was not rendered yet: a template's source must never go out.
     """
     words: Content | Message = email.rendered if content.needs_rendering else content
+    headers = extra_headers(email, content)
+    own_headers = list_headers(email, headers)
+    html = marked(email, content, words.html) if words.html else ""
     to, cc, bcc = addressed(email)
     attachments = [_attachment(e) for e in enclosures if _wanted(e, words.html)]
     images = [part for part in attachments if _is_shown(part, words.html)]
-    make = partial(_Illustrated, images) if images else EmailMultiAlternatives
+    plain = _Message if own_headers else EmailMultiAlternatives
+    make = partial(_Illustrated, images) if images else plain
     message = make(
         subject=words.subject,
-        body=words.text or words.html,
+        body=words.text or html,
         from_email=content.from_email,
         to=to,
         cc=cc,
         bcc=bcc,
         reply_to=content.reply_to,
-        headers=extra_headers(email, content),
+        headers={**headers, **own_headers},
     )
-    if words.html and words.text:
-        message.attach_alternative(words.html, "text/html")
-    elif words.html:
+    if html and words.text:
+        message.attach_alternative(html, "text/html")
+    elif html:
         message.content_subtype = "html"
+    vars(message)["unfolded"] = tuple(own_headers)
     # For providers that can recognise a repetition: by which name, and if it is one.
     vars(message).update(email_id=email.pk, tried_before=email.attempt_count > 0)
     _shape(message, content.shape)
@@ -70,7 +77,18 @@ def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) 
     return message
 
 
-class _Illustrated(EmailMultiAlternatives):
+class _Message(EmailMultiAlternatives):
+    """As Django makes it, but for headers that must not be folded."""
+
+    unfolded: Collection[str] = ()
+
+    def message(self, **options: Any) -> Any:
+        message: Any = super().message(**options)
+        unfold(message, self.unfolded)
+        return message
+
+
+class _Illustrated(_Message):
     """HTML with the images that it shows, in one ``multipart/related`` that stands for the HTML (RFC 2387).
 
     The images are attachments too: what does not send the MIME message (Anymail) looks for them there.
@@ -84,7 +102,7 @@ class _Illustrated(EmailMultiAlternatives):
         attachments = self.attachments
         self.attachments = [a for a in attachments if not any(a is image for image in self.images)]
         try:
-            message: Any = super().message(**options)
+            message = super().message(**options)
         finally:
             self.attachments = attachments
         if django.VERSION >= (6, 0):

@@ -13,10 +13,12 @@ from celery_mailer.models.pause import Pause
 from celery_mailer.models.provider import ProviderChange, ProviderState
 from celery_mailer.models.recipient import FurtherRecipient
 from celery_mailer.models.suppression import Suppression
+from celery_mailer.models.tally import Tally
 from celery_mailer.models.template import EmailTemplate, TemplateVersion
 
 __all__ = [
     "Attachment", "Attempt", "Batch", "Bucket", "CapturedMessage", "Content", "Decision", "Email",
     "EmailTemplate", "Enclosure", "Event", "Feedback", "FurtherRecipient", "Message", "Pause",
-    "ProviderChange", "ProviderMessage", "ProviderState", "Suppression", "TemplateVersion",
+    "ProviderChange", "ProviderMessage", "ProviderState", "Suppression", "Tally",
+    "TemplateVersion",
 ]  # fmt: skip

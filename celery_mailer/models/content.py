@@ -36,6 +36,8 @@ class Content(models.Model):
     shape = OrderedJSON(default=dict, help_text="what text and html do not say: subtype, alternatives…")
     has_attachments = models.BooleanField(default=False)
     sensitive = models.BooleanField(default=False, help_text="dropped when the email is final")
+    track_opens = models.CharField(max_length=10, blank=True, help_text="the mode asked for; empty: none")
+    track_clicks = models.CharField(max_length=10, blank=True)
     dropped = models.BooleanField(default=False, help_text="forgotten, by its retention or as sensitive")
     fingerprint = models.CharField(max_length=64, blank=True, help_text="what an idempotency key stands for")
 

@@ -15,6 +15,7 @@ from celery_mailer.render.html import finish
 from celery_mailer.render.images import Images, collecting
 from celery_mailer.render.plaintext import plaintext
 from celery_mailer.sources import Part, Source
+from celery_mailer.subscriptions import rendering_for
 
 
 def render(
@@ -28,7 +29,8 @@ def render(
     """
     parts = source or Source("", content.language)
     zone = timezone.override(content.time_zone) if content.time_zone else nullcontext()
-    with _faults_named(), translation.override(parts.language or None), zone, collecting() as images:
+    language = translation.override(parts.language or None)
+    with _faults_named(), language, zone, rendering_for(content), collecting() as images:
         subject = _part(content.subject, parts.subject, context, escape=False)
         html = finish(_part(content.html, parts.html, context, escape=True))
         text = _part(content.text, parts.text, context, escape=False) or plaintext(html)

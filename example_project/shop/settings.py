@@ -107,5 +107,6 @@ else:
     EMAIL_PORT = SMTP_PORT
 CELERY_MAILER = {
     "MESSAGE_ID_FQDN": "shop.example",
+    "TRACKING": {"BASE_URL": "https://shop.example"},  # the site that includes celery_mailer.urls
     "STREAMS": {"marketing": {"CONTENT_RETENTION": timedelta(days=7)}},
 }

@@ -15,11 +15,13 @@ from functools import lru_cache
 
 from celery_mailer import conf
 from celery_mailer.addresses import bare
+from celery_mailer.deliver.instrument import marked
+from celery_mailer.deliver.list_headers import list_headers
 from celery_mailer.deliver.message import addressed, extra_headers
 from celery_mailer.deliver.providers.contract import Wire
 from celery_mailer.deliver.wire.bodies import encoded
 from celery_mailer.deliver.wire.frames import Part, file_part, frame
-from celery_mailer.deliver.wire.headers import head
+from celery_mailer.deliver.wire.headers import head, unfolded
 from celery_mailer.deliver.wire.unusual import Unusual
 from celery_mailer.models import Content, Email, Enclosure, Message
 from celery_mailer.models.attachment import Form, storage
@@ -37,19 +39,24 @@ def compose(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()
     try:
         if content.shape or not content.from_email or conf.default_charset() != "utf-8":
             raise Unusual
-        texts = _texts(words, enclosures)
+        html = marked(email, content, words.html) if words.html else ""
+        texts = _texts(words.text, html, enclosures)
         to, cc, _ = addressed(email)
         fields = [("To", to), ("Cc", cc), ("Reply-To", content.reply_to)]
-        lines = head(words.subject, content.from_email, fields, extra_headers(email, content))
+        headers = extra_headers(email, content)
+        lines = head(words.subject, content.from_email, fields, headers)
+        lines += unfolded(list_headers(email, headers))
         return Wire(_envelope_sender(content.from_email), _framed(lines, texts, enclosures))
     except Unusual:
         return None
 
 
-def _texts(words: Content | Message, enclosures: Sequence[Enclosure]) -> dict[str, str]:
+def _texts(text: str, html: str, enclosures: Sequence[Enclosure]) -> dict[str, str]:
     """The texts by their subtype, as ``build`` and Django share them out."""
-    texts = {"plain": words.text, "html": words.html}
-    return {s: text for s, text in texts.items() if text} or ({} if enclosures else {"plain": ""})
+    texts = {"plain": text, "html": html}
+    return {subtype: words for subtype, words in texts.items() if words} or (
+        {} if enclosures else {"plain": ""}
+    )
 
 
 def _framed(lines: bytes, texts: dict[str, str], enclosures: Sequence[Enclosure]) -> bytes:

@@ -20,6 +20,7 @@ from django.core.mail import message as django_message
 from django.utils.timezone import get_current_timezone
 
 from celery_mailer import conf
+from celery_mailer.deliver.list_headers import LONGEST_LINE
 from celery_mailer.deliver.wire.unusual import Unusual
 
 MODERN = django.VERSION >= (6, 0)  # Django makes messages by Python's newer API (email.policy)
@@ -62,6 +63,14 @@ def head(
         lines.append(f"Date: {_now()}\r\n")
     lines += [_extra_field(name, value) for name, value in extra.items()]
     return "".join(lines).encode("ascii")
+
+
+def unfolded(fields: Mapping[str, str]) -> bytes:
+    """``fields`` on one line each. Raises ``Unusual`` where ``list_headers.unfold`` leaves a line folded."""
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    if not all(line.isascii() and line.isprintable() and len(line) <= LONGEST_LINE for line in lines):
+        raise Unusual
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
 def _now() -> str:
