@@ -7,11 +7,11 @@ mail moves on.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from celery_mailer.deliver.buckets.contract import Ask, Bucket, Buckets, Verdict
+from celery_mailer.deliver.buckets.contract import Ask, Bucket, Buckets, Level, Verdict
 
 logger = logging.getLogger("celery_mailer")
 
@@ -83,6 +83,10 @@ class Fallback:
     def release(self, key: str, token: str) -> None:
         self._local.release(key, token)
         self._first(lambda: self._shared.release(key, token), lambda: None)
+
+    def look(self, keys: Collection[str]) -> tuple[int, dict[str, Level]] | None:
+        # What this process alone has counted meanwhile says nothing about the others.
+        return self._first(lambda: self._shared.look(keys), lambda: None)
 
 
 def _share(ask: Ask) -> Ask:
