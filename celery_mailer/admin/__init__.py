@@ -1,5 +1,5 @@
-"""The admin: emails, templates and batches. Each file registers what it is named for."""
+"""The admin: each file registers what it is named for."""
 
-from celery_mailer.admin import batches, emails, templates
+from celery_mailer.admin import batches, emails, providers, templates
 
-__all__ = ["batches", "emails", "templates"]
+__all__ = ["batches", "emails", "providers", "templates"]

@@ -44,6 +44,19 @@ PHASES = {
     Phase.DOT: _("after the message was sent"),
 }
 
+BREAKERS = {
+    "closed": _("in use"),
+    "open": _("left alone"),
+    "half_open": _("on trial"),
+    "paused": _("paused"),
+}
+
+LIMITS = {
+    "daily quota": _("daily quota"),
+    "connections": _("connections"),
+    "throttle": _("asked to be left alone"),
+}
+
 # Why: kinds of failure, and the other reasons that moves are made for.
 REASONS: dict[str, str | Promise] = {
     Kind.CONNECTION: _("the provider could not be reached, or the line broke"),
@@ -65,6 +78,10 @@ REASONS: dict[str, str | Promise] = {
     "paused": _("paused"),
     "provider_open": _("the provider kept failing, and is left alone for a while"),
     "render": _("it could not be rendered"),
+    "trial": _("one mail may try"),
+    "trial_lost": _("the worker that tried vanished, and another may"),
+    "trial_ok": _("a mail got through"),
+    "trial_unused": _("no mail was handed over"),
 }
 
 # What was decided, by the move's name in ``models.transitions``.

@@ -73,8 +73,7 @@ def _state(kind: bytes, fields: Sequence[Any]) -> State:
         return State(leases={token: int(float(end)) for token, end in values.items()})
     if "tat" not in values:
         return State(hours={hour: int(units) for hour, units in values.items()})
-    times = {name: int(values[name]) for name in ("tat", "line", "slowed_at")}
-    return State(pace=float(values["pace"]), **times)
+    return State(int(values["tat"]), pace=float(values["pace"]), slowed_at=int(values["slowed_at"]))
 
 
 class _Numbered:
