@@ -235,6 +235,10 @@ def default_from_email() -> str:
     return str(settings.DEFAULT_FROM_EMAIL)
 
 
+def debug() -> bool:
+    return bool(settings.DEBUG)
+
+
 def use_tz() -> bool:
     return bool(settings.USE_TZ)
 

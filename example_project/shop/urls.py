@@ -6,5 +6,6 @@ from shop.views import SignUpView
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/sign_up/", SignUpView.as_view(), name="sign_up"),
+    path("inbox/", include("celery_mailer.inbox.urls")),
     path("accounts/", include("django.contrib.auth.urls")),  # the password reset among them
 ]

@@ -1,4 +1,5 @@
-// Keeps a part of a page up to date: `<div id="x" data-mailer-refresh="SECONDS">` is fetched again with its page.
+// Keeps a part of a page up to date: `<div id="x" data-mailer-refresh="SECONDS">` is fetched again
+// with its page, or with the one of `data-mailer-url`.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -13,7 +14,7 @@ document.addEventListener("DOMContentLoaded", () => {
             if (document.hidden || box?.checked === false || part.querySelector("details[open]")) {
                 return;
             }
-            const response = await fetch(location.href, {headers: {"X-Requested-With": "mailer-refresh"}});
+            const response = await fetch(part.dataset.mailerUrl || location.href, {headers: {"X-Requested-With": "mailer-refresh"}});
             const page = new DOMParser().parseFromString(await response.text(), "text/html");
             const fresh = page.getElementById(part.id);
             if (!response.ok || !fresh) {
