@@ -14,7 +14,7 @@ class CeleryMailerConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing the tasks registers them, also in projects without ``autodiscover_tasks``.
-        from celery_mailer import checks, periodic, routing, tasks  # noqa: F401
+        from celery_mailer import cancelling, checks, periodic, routing, tasks  # noqa: F401
 
         routing.connect()
         post_migrate.connect(_install_schedule, sender=self, dispatch_uid="celery_mailer.schedule")

@@ -27,6 +27,7 @@ DISPATCH = "celery_mailer.dispatch"
 RESCUE = "celery_mailer.rescue"
 SETTLE = "celery_mailer.settle"
 CLEANUP = "celery_mailer.cleanup"
+CANCEL_BATCH = "celery_mailer.cancel_batch"
 
 
 def lane(priority: int) -> str:
@@ -51,7 +52,7 @@ def route(
     The periodic jobs go to the high lane: whoever serves mail serves them, and a backlog of the
     project's own tasks in the default queue cannot delay them.
     """
-    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP):
+    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, CANCEL_BATCH):
         return {"queue": lane(Priority.HIGH)}
     if name == SEND_BULK_EMAIL:
         return {"queue": lane(Priority.LOW)}
