@@ -37,7 +37,7 @@ def rows(monkeypatch):
     template = EmailTemplate.objects.create(name="hello", subject="Hello", language="en")
     template.version()
     batch, _ = make_batch(2)
-    make_email(html_message="<p>x</p>", attachments=[("a.txt", b"x", "text/plain")])
+    make_email(html_message="<p>x</p>", attachments=[("a.txt", b"harmless", "text/plain")])
     ProviderState.objects.create(alias="default")
     pause("lane", "low", "x")
     return {Email: Email.objects.get(batch=None), Batch: batch, EmailTemplate: template}

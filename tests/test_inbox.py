@@ -6,7 +6,7 @@ from email.mime.image import MIMEImage
 import pytest
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.test import RequestFactory
-from django.urls import include, path, reverse
+from django.urls import reverse
 
 from celery_mailer import chain, mail
 from celery_mailer.inbox import views
@@ -18,10 +18,6 @@ from tests.test_inline_images import PNG
 
 pytestmark = pytest.mark.django_db
 
-from tests.urls import urlpatterns as of_the_tests  # noqa: E402
-
-urlpatterns = [*of_the_tests, path("mail/inbox/", include("celery_mailer.inbox.urls"))]
-
 HTML = '<p>Hello <a href="https://shop.example/x?a=1&amp;b=2">to the <b>shop</b></a></p><img src="cid:logo">'
 
 
@@ -29,7 +25,6 @@ HTML = '<p>Hello <a href="https://shop.example/x?a=1&amp;b=2">to the <b>shop</b>
 def captures(settings):
     """All mail is captured, and this is a development server."""
     leave_the_outbox(settings)
-    settings.ROOT_URLCONF = __name__
     settings.DEBUG = True
     backend = "celery_mailer.deliver.providers.capture.EmailBackend"
     settings.CELERY_MAILER = {"PROVIDERS": {"default": {"BACKEND": backend}}}

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import django
 import pytest
+from django.apps import apps
 from django.core.mail import send_mail
 from django.dispatch import Signal
+from django.urls import reverse
 
 import celery_mailer.management.commands
 from celery_mailer import chain, checks, conf, options, periodic, signals
@@ -230,6 +232,18 @@ def test_the_samples_run(real_smtp, settings, monkeypatch, capsys):
     assert "accepted 250" in capsys.readouterr().out
 
 
+def test_the_sample_of_urls_leads_to_the_inbox():
+    found = SimpleNamespace(urlpatterns=run(samples_of("# proj/urls.py")[0])["urlpatterns"])
+    assert reverse("celery_mailer_inbox:index", urlconf=found) == "/inbox/"
+
+
+def test_the_permissions_are_those_of_the_models():
+    models = apps.get_app_config("celery_mailer").get_models()
+    own = {codename for model in models for codename, _ in model._meta.permissions}
+    table = TEXT.partition("| permission |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == own
+
+
 def test_every_sample_is_looked_at():
     places = {where for where, _ in samples()}
     assert places == {
@@ -238,6 +252,7 @@ def test_every_sample_is_looked_at():
         "# proj/celery.py",
         "# proj/__init__.py",
         "# proj/celery.py, with the plain scheduler",
+        "# proj/urls.py",
         "# a service without Django",
     }
     for _, code in samples():
