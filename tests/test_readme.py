@@ -7,7 +7,7 @@ import runpy
 import textwrap
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import django
 import pytest
@@ -233,7 +233,8 @@ def test_the_samples_run(real_smtp, settings, monkeypatch, capsys):
 
 
 def test_the_sample_of_urls_leads_to_the_inbox():
-    found = SimpleNamespace(urlpatterns=run(samples_of("# proj/urls.py")[0])["urlpatterns"])
+    found = ModuleType("urls")
+    found.urlpatterns = run(samples_of("# proj/urls.py")[0])["urlpatterns"]
     assert reverse("celery_mailer_inbox:index", urlconf=found) == "/inbox/"
 
 
