@@ -182,7 +182,7 @@ def test_a_file_is_saved_and_never_opened(client):
     row = captured(attachments=[("page.html", "<script>", "text/html")])
     (found,) = client.get(url("message", row.pk)).context["files"]
     response = client.get(url("file", row.pk, found.number))
-    assert b"".join(response.streaming_content) == b"<script>"
+    assert b"".join(response.streaming_content).strip() == b"<script>"
     assert response["Content-Type"] == "application/octet-stream"
     assert response["Content-Disposition"] == 'attachment; filename="page.html"'
     assert client.get(url("file", row.pk, 0)).status_code == 404
