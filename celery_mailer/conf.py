@@ -272,6 +272,10 @@ def email_use_localtime() -> bool:
     return bool(settings.EMAIL_USE_LOCALTIME)
 
 
+def debug() -> bool:
+    return bool(settings.DEBUG)
+
+
 def use_tz() -> bool:
     return bool(settings.USE_TZ)
 

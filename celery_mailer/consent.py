@@ -6,16 +6,13 @@ callable ``TRACKING["CONSENT"]``: when a message is composed, and again when som
 that who withdraws consent is not followed by the pixels of mail that was sent before.
 """
 
-import logging
 from enum import IntEnum
 from typing import Any
 
 from django.utils.module_loading import import_string
 
-from celery_mailer import conf
+from celery_mailer import conf, logs
 from celery_mailer.exceptions import InvalidEmail
-
-logger = logging.getLogger("celery_mailer.tracking")
 
 
 class Mode(IntEnum):
@@ -62,6 +59,5 @@ def consented(address: str, stream: str) -> Mode:
     try:
         return mode_of(import_string(path)(address, stream))
     except Exception as error:
-        # Without its text: it may show the address.
-        logger.error("%s failed (%s), so nothing is tracked", path, type(error).__name__)
+        logs.consent_failed(path, error)
         return Mode.OFF

@@ -85,3 +85,19 @@ def image_not_collected(label: str) -> None:
         " not show; render with the template backend EmailTemplates"
     )
     _log(logging.WARNING, "image_not_collected", words, label, image=label)
+
+
+def consent_failed(path: str, error: Exception) -> None:
+    """The project's function for consent raised; its words may show the address."""
+    fields = {"path": path, "error": type(error).__name__}
+    _log(logging.ERROR, "consent_failed", "%s failed (%s), so nothing is tracked", *fields.values(), **fields)
+
+
+def visits_wait(error: Exception, waiting: int) -> None:
+    """Opens and clicks could not be published, and will be tried again."""
+    words = "broker not reached (%s): %d visits wait"
+    _log(logging.WARNING, "visits_wait", words, type(error).__name__, waiting, waiting=waiting)
+
+
+def visits_lost(number: int, why: str) -> None:
+    _log(logging.ERROR, "visits_lost", "%d visits are lost: the broker was away %s", number, why, lost=number)

@@ -459,6 +459,29 @@ def granted_by_threads(store, threads=4):
     return len(granted)
 
 
+def test_a_look_tells_what_is_in_use_and_takes_nothing(store):
+    store.hold(PROVIDER.key, 5 * SECOND)
+    take(store, [{SLOW: 2}, {QUOTA: 7}], within=SECOND)
+    store.slow_down(DOMAIN.key)
+    store.connect("esp connections", "a", 2, MINUTE)
+    keys = [PROVIDER.key, SLOW.key, QUOTA.key, DOMAIN.key, "esp connections", "never heard of"]
+    now, levels = store.look(keys)
+    assert now == START
+    assert [level.tat - START for level in list(levels.values())[:2]] == [5 * SECOND, 2 * MINUTE]
+    assert [levels[key].used for key in keys] == [0, 0, 7, 0, 0, 0]
+    assert [levels[key].places for key in keys] == [0, 0, 0, 0, 1, 0]
+    assert levels[DOMAIN.key].pace == 0.5
+    assert store.look(keys) == (now, levels)
+
+
+def test_a_look_forgets_what_is_over(store, clock):
+    take(store, [{QUOTA: 7}])
+    store.connect("esp connections", "a", 2, MINUTE)
+    clock.advance(26 * HOUR)
+    _, levels = store.look([QUOTA.key, "esp connections"])
+    assert (levels[QUOTA.key].used, levels["esp connections"].places) == (0, 0)
+
+
 def test_idle_buckets_are_forgotten(clock):
     store = ProcessBuckets(clock)
     for i in range(2 * TIDY_EVERY):

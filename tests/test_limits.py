@@ -386,3 +386,37 @@ def test_a_server_that_hangs_costs_a_second_at_most(configure, caplog):
         assert limits.take([to("a@example.com")], 0)[0].turn == Turn.NOW
         assert time.monotonic() - start < 3
     assert "no limits from Redis (TimeoutError)" in caplog.text
+
+
+# What people see of them.
+
+
+def test_usage_tells_each_limit_of_a_provider_in_the_words_of_the_settings(configure, store):
+    configure(RATE_LIMIT=["1/m", "14/s"], DAILY_QUOTA=50, MAX_CONNECTIONS=2)
+    limits.take([to("a@example.com")], 0)
+    limits.connect("esp")
+    (usage,) = limits.usage(["esp"]).values()
+    assert [(u.limit, u.used, u.most, bool(u.until)) for u in usage] == [
+        ("1/m", 0, 0, True),
+        ("14/s", 0, 0, False),
+        ("daily quota", 1, 50, False),
+        ("connections", 1, 2, False),
+    ]
+
+
+def test_usage_tells_of_a_provider_that_asked_to_be_left_alone(configure, store):
+    assert limits.usage(["esp"]) == {"esp": []}
+    limits.throttle("esp", MINUTE)
+    (usage,) = limits.usage(["esp"])["esp"]
+    assert usage.limit == "throttle"
+    assert usage.until > timezone.now() + MINUTE / 2
+
+
+def test_usage_is_not_known_while_redis_does_not_answer(configure, monkeypatch):
+    class Dead:
+        def look(self, keys):
+            raise redis.ConnectionError
+
+    dead = Fallback(Dead(), ProcessBuckets(), redis.RedisError)
+    monkeypatch.setattr(limits, "store", lambda: dead)
+    assert limits.usage(["esp"]) is None

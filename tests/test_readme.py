@@ -9,12 +9,14 @@ import unittest
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import django
 import pytest
+from django.apps import apps
 from django.core.mail import send_mail
 from django.dispatch import Signal
+from django.urls import reverse
 
 import celery_mailer.management.commands
 from celery_mailer import checks, conf, options, periodic, signals
@@ -125,7 +127,8 @@ def test_metrics(db):
 def test_the_urls_sample():
     found = [p for sample in samples_of("# proj/urls.py") for p in run(sample)["urlpatterns"]]
     assert [p.callback for p in found if p.callback] == [health, metrics]
-    assert [p.urlconf_name.__name__ for p in found if not p.callback] == ["celery_mailer.urls"]
+    included = [p.urlconf_name.__name__ for p in found if not p.callback]
+    assert included == ["celery_mailer.urls", "celery_mailer.inbox.urls"]
 
 
 def test_lanes():
@@ -260,6 +263,20 @@ def test_the_tests_of_a_project_pass(django_db_setup, django_db_blocker, setting
     with django_db_blocker.unblock():
         result = unittest.TextTestRunner(stream=StringIO()).run(suite)
     assert (result.testsRun, result.failures, result.errors) == (2, [], [])
+
+
+def test_the_sample_of_urls_leads_to_the_inbox():
+    (sample,) = [sample for sample in samples_of("# proj/urls.py") if "inbox" in sample]
+    found = ModuleType("urls")
+    found.urlpatterns = run(sample)["urlpatterns"]
+    assert reverse("celery_mailer_inbox:index", urlconf=found) == "/inbox/"
+
+
+def test_the_permissions_are_those_of_the_models():
+    models = apps.get_app_config("celery_mailer").get_models()
+    own = {codename for model in models for codename, _ in model._meta.permissions}
+    table = TEXT.partition("| permission |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == own
 
 
 def test_every_sample_is_looked_at():

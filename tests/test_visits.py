@@ -212,7 +212,7 @@ def test_there_is_an_end_to_what_can_wait_and_it_is_said(caplog):
         found.add(each)
     assert len(found.visits) == 10
     found.flush()
-    assert "2 visits were lost" in caplog.text
+    assert "2 visits are lost" in caplog.text
 
 
 def test_a_thread_publishes_by_itself(monkeypatch):

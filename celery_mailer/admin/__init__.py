@@ -1,5 +1,5 @@
-"""The admin: emails, templates, batches, events, suppressions. Each file registers what it is named for."""
+"""The admin: each file registers what it is named for."""
 
-from celery_mailer.admin import batches, emails, events, suppressions, templates
+from celery_mailer.admin import batches, emails, events, providers, suppressions, templates
 
-__all__ = ["batches", "emails", "events", "suppressions", "templates"]
+__all__ = ["batches", "emails", "events", "providers", "suppressions", "templates"]

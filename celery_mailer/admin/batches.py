@@ -1,4 +1,4 @@
-"""Batches in the admin: how far each has come, and a way to stop it."""
+"""Batches in the admin: how far each has come, and ways to stop it, for a while or for good."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -9,16 +9,20 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from celery_mailer.acts import ACTS
 from celery_mailer.admin.facts import mark
+from celery_mailer.admin.health import held
 from celery_mailer.admin.lists import BoundedChangeList, BoundedPaginator
 from celery_mailer.admin.pages import Views, page, routes, to, visible
+from celery_mailer.admin.switches import PauseForm, faults_of
 from celery_mailer.admin.words import STATUSES
-from celery_mailer.models import Batch, Email
+from celery_mailer.cancelling import AT_ONCE, begin
+from celery_mailer.models import Batch, Email, Pause
+from celery_mailer.models.pause import pause, resume
 from celery_mailer.values import FINAL, WAITING
 
 
@@ -54,6 +58,7 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     class Media:
         css = {"all": ["celery_mailer/admin.css"]}
+        js = ["celery_mailer/refresh.js"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BatchChangeList]:
         return BatchChangeList
@@ -81,7 +86,11 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def get_urls(self) -> list[Any]:
-        post: Views = {"cancel": ("<uuid:pk>/cancel/", self.cancel_view)}
+        post: Views = {
+            "cancel": ("<uuid:pk>/cancel/", self.cancel_view),
+            "pause": ("<uuid:pk>/pause/", self.pause_view),
+            "resume": ("<uuid:pk>/resume/", self.resume_view),
+        }
         return [*routes(self, {}, post), *super().get_urls()]
 
     def change_view(
@@ -101,21 +110,50 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             rows=[(status, mark(status), by_status[status]) for status in STATUSES if status in by_status],
             done=done(by_status),
             waiting=sum(by_status.get(status, 0) for status in WAITING),
+            pause=held(timezone.now()).get((Pause.Subject.BATCH, str(batch.pk))),
             may_cancel=request.user.has_perm("celery_mailer.cancel_email"),
+            may_pause=request.user.has_perm("celery_mailer.pause_batch"),
         )
 
     def cancel_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Cancel what of the batch still waits; what a worker has in its hands is sent."""
-        batch = visible(self, request, Batch.objects.all(), pk)
-        if not request.user.has_perm("celery_mailer.cancel_email"):
-            raise PermissionDenied
-        waiting = Email.objects.filter(batch=batch, status__in=WAITING).order_by("pk")
-        gone = ACTS["cancel"].do(list(waiting.values_list("pk", flat=True)), request.user.get_username())
-        number = len(gone.emails)
+        batch = self._batch(request, pk, "cancel_email")
+        number, goes_on = begin(batch.pk, request.user.get_username())
         text = ngettext("%(number)d email was cancelled.", "%(number)d emails were cancelled.", number)
-        self.log_change(request, batch, text % {"number": number})
-        self.message_user(request, text % {"number": number}, messages.SUCCESS)
+        told = text % {"number": number}
+        self.log_change(request, batch, told)
+        self.message_user(request, told, messages.SUCCESS)
+        if goes_on and number >= AT_ONCE:
+            self.message_user(request, _("A worker cancels the others."), messages.INFO)
+        elif not goes_on:
+            fault = _("The broker does not answer. The others are paused: cancel them again later.")
+            self.message_user(request, fault, messages.ERROR)
         return to(self, "batch_change", pk)
+
+    def pause_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        batch = self._batch(request, pk, "pause_batch")
+        subject = {"kind": Pause.Subject.BATCH, "name": str(pk)}
+        form = PauseForm({**request.POST.dict(), **subject})
+        if form.is_valid():
+            pause(**form.cleaned_data, by=request.user.get_username())
+            self.log_change(request, batch, _("Paused: %(reason)s") % form.cleaned_data)
+            self.message_user(request, _("It is paused. What is under way ends."), messages.SUCCESS)
+        for fault in faults_of(form):
+            self.message_user(request, fault, messages.ERROR)
+        return to(self, "batch_change", pk)
+
+    def resume_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        batch = self._batch(request, pk, "pause_batch")
+        if resume(Pause.Subject.BATCH, str(pk)):
+            self.log_change(request, batch, _("Resumed"))
+            self.message_user(request, _("It goes on."), messages.SUCCESS)
+        return to(self, "batch_change", pk)
+
+    def _batch(self, request: HttpRequest, pk: UUID, permission: str) -> Batch:
+        batch: Batch = visible(self, request, Batch.objects.all(), pk)
+        if not request.user.has_perm(f"celery_mailer.{permission}"):
+            raise PermissionDenied
+        return batch
 
 
 admin.site.register(Batch, BatchAdmin)

@@ -1,6 +1,7 @@
 """Emails in the admin: to look at, and to act on by POST. Nobody edits one."""
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from celery_mailer.acts import ACTS, Act, Done
+from celery_mailer.admin.dashboard import dashboard
 from celery_mailer.admin.facts import facts, mark, subject_of
 from celery_mailer.admin.lists import (
     BOUND,
@@ -84,7 +86,7 @@ class EmailAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     class Media:
         css = {"all": ["celery_mailer/admin.css"]}
-        js = ["celery_mailer/tabs.js"]
+        js = ["celery_mailer/tabs.js", "celery_mailer/refresh.js"]
 
     # The list.
 
@@ -173,6 +175,7 @@ class EmailAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "html": ("<uuid:pk>/html/", self.html_view),
             "source": ("<uuid:pk>/source/", self.source_view),
             "file": ("<uuid:pk>/files/<int:enclosure>/", self.file_view),
+            "dashboard": ("dashboard/", partial(dashboard, self)),
         }
         post: Views = {"act": ("<uuid:pk>/act/<slug:name>/", self.act_view)}
         return [*routes(self, get, post), *super().get_urls()]

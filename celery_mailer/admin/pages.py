@@ -55,6 +55,21 @@ def page(
     return TemplateResponse(request, f"admin/celery_mailer/{template}", context)
 
 
+def listing(
+    model_admin: Any, request: HttpRequest, template: str, title: str | Promise, **more: Any
+) -> TemplateResponse:
+    """A page about all of a model, in the frame of ``admin/celery_mailer/page.html``."""
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": title,
+        "opts": model_admin.opts,
+        "media": model_admin.media,
+        **more,
+    }
+    request.current_app = model_admin.admin_site.name
+    return TemplateResponse(request, f"admin/celery_mailer/{template}", context)
+
+
 def address_of(model_admin: Any, page: str, pk: Any) -> str:
     """The URL of a page of this app, such as ``email_change``."""
     return reverse(f"admin:celery_mailer_{page}", args=[pk], current_app=model_admin.admin_site.name)
@@ -62,6 +77,12 @@ def address_of(model_admin: Any, page: str, pk: Any) -> str:
 
 def to(model_admin: Any, page: str, pk: Any) -> HttpResponseRedirect:
     return HttpResponseRedirect(address_of(model_admin, page, pk))
+
+
+def to_list(model_admin: Any) -> HttpResponseRedirect:
+    opts, site = model_admin.opts, model_admin.admin_site
+    name = f"admin:{opts.app_label}_{opts.model_name}_changelist"
+    return HttpResponseRedirect(reverse(name, current_app=site.name))
 
 
 def visible(model_admin: Any, request: HttpRequest, rows: "QuerySet[Any]", pk: Any) -> Any:

@@ -68,14 +68,18 @@ class Seen:
         return None if html is None else with_images(html, {**self.images, **_images(self.message)})
 
 
-def see(email: Email, enclosures: Sequence[Enclosure]) -> Seen:
+def see(email: Email, enclosures: Sequence[Enclosure], language: str = "") -> Seen:
     """The message of ``email`` with (some of) its enclosures. Raises ``Hidden``.
 
-    What waits to be rendered is rendered for the occasion, and not kept.
+    What waits to be rendered is rendered for the occasion, and not kept; so is what has a template and is
+    wanted in another ``language``.
     """
     content = readable(email)
     images: Sequence[Image] = ()
     anew = content.needs_rendering and not hasattr(email, "rendered")
+    if language and content.template:
+        # A version is in one language: the template as it is now.
+        content.language, content.template_version, anew = language, None, True
     try:
         if anew:
             email = copy.copy(email)

@@ -44,6 +44,19 @@ PHASES = {
     Phase.DOT: _("after the message was sent"),
 }
 
+BREAKERS = {
+    "closed": _("in use"),
+    "open": _("left alone"),
+    "half_open": _("on trial"),
+    "paused": _("paused"),
+}
+
+LIMITS = {
+    "daily quota": _("daily quota"),
+    "connections": _("connections"),
+    "throttle": _("asked to be left alone"),
+}
+
 # Why: kinds of failure, and the other reasons that moves are made for.
 REASONS: dict[str, str | Promise] = {
     Kind.CONNECTION: _("the provider could not be reached, or the line broke"),
@@ -74,6 +87,10 @@ REASONS: dict[str, str | Promise] = {
     SuppressionReason.UNSUBSCRIBE: _("the recipient wants no such mail"),
     SuppressionReason.MANUAL: _("suppressed by hand"),
     SuppressionReason.IMPORTED: _("suppressed by an import"),
+    "trial": _("one mail may try"),
+    "trial_lost": _("the worker that tried vanished, and another may"),
+    "trial_ok": _("a mail got through"),
+    "trial_unused": _("no mail was handed over"),
 }
 
 # What was decided, by the move's name in ``models.transitions``.

@@ -274,6 +274,11 @@ class Breakers:
             now = self._clock()
             self._step(self._row(passage.alias, now), partial(unused, token=token, now=now))
 
+    def switch(self, alias: str, rule: Callable[..., tuple[Step | None, None]]) -> None:
+        """Make the step of ``rule(row, now=…)``, whatever state ``alias`` is in (``breaker_switch``)."""
+        now = self._clock()
+        self._step(self._row(alias, now), partial(rule, now=now))
+
     def _count(self, alias: str, result: Result, fault: Reply | None, now: datetime) -> datetime | None:
         tally = self._tallies.get(alias, Tally(0.0, now, now)).faded(now)
         went_well = fault is None and result.summary.kind not in _NO_NEWS

@@ -21,14 +21,14 @@ limit.
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
 from celery_mailer import conf, options, routing
 from celery_mailer.deliver.buckets.chosen import store
-from celery_mailer.deliver.buckets.contract import SECOND, Ask, Bucket, Turn, Verdict, moment
+from celery_mailer.deliver.buckets.contract import SECOND, Ask, Bucket, Level, Turn, Verdict, moment
 from celery_mailer.schedule import SCHEDULE
 from celery_mailer.schemas import Rate
 
@@ -176,6 +176,51 @@ def release(alias: str, token: str) -> None:
     provider = conf.get().providers.get(alias, options.Provider())
     if provider.max_connections is not None:
         store().release(_connections(alias), token)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much of one limit of a provider is in use, for people to see.
+
+    ``limit`` is as in the settings: ``14/s``, or what it is a number of. ``used`` of ``most`` are in use,
+    where it is counted so; ``until`` is when there is room again, if there is none now.
+    """
+
+    limit: str
+    used: int = 0
+    most: int = 0
+    until: datetime | None = None
+
+
+QUOTA, CONNECTIONS, THROTTLE = "daily quota", "connections", "throttle"
+
+
+def usage(aliases: Collection[str]) -> dict[str, list[Usage]] | None:
+    """By alias, its limits and how much of each is in use; ``None`` while the store does not answer.
+
+    One call of the store; it costs no mail its turn.
+    """
+    buckets = {alias: _of_provider(alias) for alias in aliases}
+    keys = [bucket.key for own in buckets.values() for bucket in own]
+    seen = store().look([*keys, *map(_connections, aliases)])
+    if seen is None:
+        return None
+    now, levels = seen
+    return {alias: [*_usages(alias, own, levels, now)] for alias, own in buckets.items()}
+
+
+def _usages(alias: str, own: list[Bucket], levels: Mapping[str, Level], now: int) -> Iterator[Usage]:
+    for bucket in own:
+        level, name = levels[bucket.key], bucket.key.removeprefix(alias).strip()
+        free_at = level.tat - bucket.tolerance
+        until = moment(free_at) if free_at > now else None
+        if bucket.quota:
+            yield Usage(QUOTA, level.used, bucket.quota)
+        elif bucket.interval or until:
+            yield Usage(name or THROTTLE, until=until)
+    most = conf.get().providers.get(alias, options.Provider()).max_connections
+    if most is not None:
+        yield Usage(CONNECTIONS, levels[_connections(alias)].places, most)
 
 
 def _connections(alias: str) -> str:

@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from celery_mailer.values import uuid7
 
@@ -14,7 +15,9 @@ class Batch(models.Model):
     total = models.PositiveIntegerField()
 
     class Meta:
-        verbose_name_plural = "batches"
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
+        permissions = [("pause_batch", _("Can pause and resume batches"))]
 
     def __str__(self) -> str:
         return f"batch {self.id} of {self.total}"

@@ -24,6 +24,7 @@ class CapturedMessage(models.Model):
     received_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
+        default_permissions = ()  # it is seen in the inbox only
         indexes = [models.Index(fields=["received_at"], name="mailer_captured_at_idx")]
 
     def __str__(self) -> str:

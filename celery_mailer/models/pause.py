@@ -1,6 +1,7 @@
 """Pauses: what a person stops for a while. Nothing is lost or fails by it, and no attempt is counted."""
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
@@ -15,6 +16,7 @@ from celery_mailer.models.provider import HELD, ProviderState, State
 from celery_mailer.values import Kind, Priority, Status
 
 PAUSED = "paused"  # the reason of mail that is held by a pause
+OF_PROVIDERS = (HELD, str(Kind.PROVIDER))  # the reasons of mail that waits until a provider can be used again
 LOOK_AGAIN = timedelta(minutes=1)  # held mail is due again after this: a pause may end at any time
 HORIZON = timedelta(hours=1)  # nothing that waits for a provider is due later than that
 
@@ -91,12 +93,17 @@ def resume(kind: str, name: str) -> bool:
     A provider whose breaker is open, paused or not, is tried with the next mail: say so after mending it.
     """
     ended, _rows = Pause.objects.filter(kind=kind, name=name).delete()
-    now = timezone.now()
-    reasons = [PAUSED]
     if kind == Pause.Subject.PROVIDER:
         breaker = ProviderState.objects.filter(alias=name, state=State.OPEN)
-        breaker.update(retry_at=now, version=F("version") + 1)
-        reasons += [HELD, str(Kind.PROVIDER)]
+        breaker.update(retry_at=timezone.now(), version=F("version") + 1)
+        wake([PAUSED, *OF_PROVIDERS])
+    else:
+        wake([PAUSED])
+    return bool(ended)
+
+
+def wake(reasons: Collection[str]) -> None:
+    """Make what waits for one of ``reasons`` due now."""
+    now = timezone.now()
     waiting = Email.objects.filter(priority__in=Priority.values, due_at__gt=now, due_at__lte=now + HORIZON)
     waiting.filter(status=Status.DEFERRED, reason__in=reasons).update(due_at=now)
-    return bool(ended)

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from celery_mailer import conf, options
 from celery_mailer.addresses import bare
@@ -50,6 +51,10 @@ class ProviderState(models.Model):
     fault_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
+        verbose_name = _("provider")
+        verbose_name_plural = _("providers")
+        default_permissions = ("view",)  # nobody adds or edits one by hand
+        permissions = [("switch_provider", _("Can pause and switch providers, lanes and streams"))]
         constraints = [
             models.CheckConstraint(
                 name="mailer_provider_state",

@@ -11,7 +11,6 @@ Threads must run: in uWSGI, ``enable-threads``.
 """
 
 import atexit
-import logging
 import os
 import threading
 import uuid
@@ -20,12 +19,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from celery_mailer import logs
 from celery_mailer.chain import PUBLISH_ONCE
 from celery_mailer.tokens import Mark
 from celery_mailer.tracking.recording import record_visits
 from celery_mailer.values import EventKind
-
-logger = logging.getLogger("celery_mailer.tracking")
 
 MOST = 100_000  # visits that wait for the broker, about 60 MB
 BUNDLE = 500  # visits in a message
@@ -83,13 +81,12 @@ class Waiting:
                 try:
                     self.publish(bundle)
                 except Exception as error:
-                    fault = type(error).__name__
-                    logger.warning("broker not reached (%s): %d visits wait", fault, len(self.visits))
+                    logs.visits_wait(error, len(self.visits))
                     return False
                 for _ in bundle:
                     self.visits.popleft()
             if self.lost:
-                logger.error("%d visits were lost: the broker was away for too long", self.lost)
+                logs.visits_lost(self.lost, "for too long")
                 self.lost = 0
         return True
 
@@ -105,7 +102,7 @@ class Waiting:
     def close(self) -> None:
         """At the end of the process."""
         if not self.flush():
-            logger.error("%d visits are lost: the broker was away when the process ended", len(self.visits))
+            logs.visits_lost(len(self.visits), "when the process ended")
 
 
 waiting = Waiting(publish)

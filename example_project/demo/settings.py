@@ -5,6 +5,8 @@ import os
 from shop.settings import *  # noqa: F403
 from shop.settings import CELERY_MAILER, timedelta
 
+DEBUG = False  # in a worker it remembers every query
+
 # Queues of this run's own, so that on a broker shared with others nobody takes the other's work.
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("DEMO_RUN", "demo")
 CELERY_MAILER = CELERY_MAILER | {

@@ -33,7 +33,7 @@ def database(url: str) -> dict:
 
 
 SECRET_KEY = os.environ.get("SECRET_KEY", "for the example only")
-DEBUG = False
+DEBUG = True
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 DATABASES = {"default": database(os.environ.get("DATABASE_URL", f"sqlite:///{BASE_DIR / 'shop.sqlite3'}"))}
 INSTALLED_APPS = [
@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.sessions",
+    "django.contrib.staticfiles",
     "django_celery_beat",
     "celery_mailer",
     "shop",
@@ -69,6 +70,7 @@ TEMPLATES = [
 ROOT_URLCONF = "shop.urls"
 AUTH_USER_MODEL = "shop.Customer"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
@@ -86,7 +88,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # else a worker hoards newsletters, and a
 CELERY_DB_REUSE_MAX = 500  # else Celery opens a new database connection for every task
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
-# Mail: what Django itself sends is queued too, and the worker sends by SMTP.
+# Mail: what Django itself sends is queued too. The worker sends by SMTP, if there is a server; otherwise the
+# mail is kept, to be seen under /inbox/.
 DEFAULT_FROM_EMAIL = "The Teapot Shop <shop@shop.example>"
 SMTP_HOST = os.environ.get("SMTP_HOST", "localhost")
 SMTP_PORT = int(os.environ.get("SMTP_PORT", "25"))
@@ -110,3 +113,5 @@ CELERY_MAILER = {
     "TRACKING": {"BASE_URL": "https://shop.example"},  # the site that includes celery_mailer.urls
     "STREAMS": {"marketing": {"CONTENT_RETENTION": timedelta(days=7)}},
 }
+if "SMTP_HOST" not in os.environ:
+    CELERY_MAILER["PROVIDERS"] = {"smtp": {"BACKEND": "celery_mailer.deliver.providers.capture.EmailBackend"}}

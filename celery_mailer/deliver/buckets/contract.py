@@ -3,7 +3,7 @@
 Times and durations are whole microseconds; times count from 1970 by the store's own clock.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
@@ -54,6 +54,15 @@ class Verdict(NamedTuple):
     by: Bucket | None
 
 
+class Level(NamedTuple):
+    """How full one bucket is: for people to see; nothing is decided by it."""
+
+    tat: int  # when its next unit is due on average (GCRA); in the past: it is idle
+    pace: float  # the part of its rate that it is left with
+    used: int  # units of its quota, in the last 24 hours
+    places: int  # connections
+
+
 class Buckets(Protocol):
     """A store. Each method is one step that no other caller can come between.
 
@@ -86,3 +95,6 @@ class Buckets(Protocol):
 
     def release(self, key: str, token: str) -> None:
         """Free the place of ``token``, if it has one."""
+
+    def look(self, keys: Collection[str]) -> tuple[int, dict[str, Level]] | None:
+        """The time, and the level of each of ``keys``; ``None`` while nobody can say. Changes nothing."""

@@ -13,7 +13,8 @@ from dataclasses import asdict, fields
 from django.db import connections, router, transaction
 from django.db.models import F, QuerySet
 
-from celery_mailer.deliver.buckets.contract import moment
+from celery_mailer.deliver.buckets import rules
+from celery_mailer.deliver.buckets.contract import Level, moment
 from celery_mailer.deliver.buckets.process import ProcessBuckets
 from celery_mailer.deliver.buckets.rules import State
 from celery_mailer.models import Bucket
@@ -44,6 +45,11 @@ class DatabaseBuckets(ProcessBuckets):
             states = {name: State(**asdict(before.get(name, State()))) for name in names.values()}
             yield {key: states[name] for key, name in names.items()}
             _write({name: s for name, s in states.items() if s != before.get(name, State())}, using)
+
+    def look(self, keys: Collection[str]) -> tuple[int, dict[str, Level]] | None:
+        states = _read(Bucket.objects.filter(pk__in=[_name(key) for key in keys]))
+        now = self.clock()
+        return now, {key: rules.level(states.get(_name(key)) or State(), now) for key in keys}
 
 
 def _name(key: str) -> str:

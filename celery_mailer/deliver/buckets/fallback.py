@@ -6,12 +6,12 @@ mail moves on.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from celery_mailer import logs
-from celery_mailer.deliver.buckets.contract import Ask, Bucket, Buckets, Verdict
+from celery_mailer.deliver.buckets.contract import Ask, Bucket, Buckets, Level, Verdict
 
 SHARE = 10  # processes among which a limit is divided
 PAUSE = 5.0  # seconds for which a store that failed is not asked again: each time may take a timeout
@@ -79,6 +79,10 @@ class Fallback:
     def release(self, key: str, token: str) -> None:
         self._local.release(key, token)
         self._first(lambda: self._shared.release(key, token), lambda: None)
+
+    def look(self, keys: Collection[str]) -> tuple[int, dict[str, Level]] | None:
+        # What this process alone has counted meanwhile says nothing about the others.
+        return self._first(lambda: self._shared.look(keys), lambda: None)
 
 
 def _share(ask: Ask) -> Ask:

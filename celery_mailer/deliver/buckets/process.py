@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 
 from celery_mailer.deliver.buckets import rules
-from celery_mailer.deliver.buckets.contract import Ask, Verdict
+from celery_mailer.deliver.buckets.contract import Ask, Level, Verdict
 from celery_mailer.deliver.buckets.rules import State
 
 TIDY_EVERY = 1_000  # buckets that were opened, after which the idle ones are forgotten
@@ -67,3 +67,8 @@ class ProcessBuckets:
     def release(self, key: str, token: str) -> None:
         with self.open([key]) as states:
             rules.release(states[key], token)
+
+    def look(self, keys: Collection[str]) -> tuple[int, dict[str, Level]] | None:
+        with self._lock:
+            now = self.clock()
+            return now, {key: rules.level(self._states.get(key) or State(), now) for key in keys}

@@ -4,12 +4,14 @@ The clock is the server's, so that those of the workers do not matter.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import redis
 
-from celery_mailer.deliver.buckets.contract import Ask, Bucket, Turn, Verdict
+from celery_mailer.deliver.buckets import rules
+from celery_mailer.deliver.buckets.contract import Ask, Bucket, Level, Turn, Verdict
+from celery_mailer.deliver.buckets.rules import State
 from celery_mailer.deliver.buckets.script import LUA
 
 # The braces keep all keys in one slot of a Redis Cluster, where a script may use no others.
@@ -53,6 +55,25 @@ class RedisBuckets:
 
     def release(self, key: str, token: str) -> None:
         self._run("release", [key], token=token)
+
+    def look(self, keys: Collection[str]) -> tuple[int, dict[str, Level]] | None:
+        keys = list(keys)
+        now, *found = self._run("look", keys)
+        return int(now), {
+            key: rules.level(_state(kind, fields), int(now))
+            for key, (kind, *fields) in zip(keys, found, strict=True)
+        }
+
+
+def _state(kind: bytes, fields: Sequence[Any]) -> State:
+    """What the script keeps as a hash or a sorted set, as ``rules`` has it."""
+    names = [name.decode() for name in fields[::2]]
+    values = dict(zip(names, fields[1::2], strict=True))
+    if kind == b"zset":
+        return State(leases={token: int(float(end)) for token, end in values.items()})
+    if "tat" not in values:
+        return State(hours={hour: int(units) for hour, units in values.items()})
+    return State(int(values["tat"]), pace=float(values["pace"]), slowed_at=int(values["slowed_at"]))
 
 
 class _Numbered:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
-from celery_mailer.deliver.buckets.contract import SECOND, Ask, Bucket, Turn, Verdict
+from celery_mailer.deliver.buckets.contract import SECOND, Ask, Bucket, Level, Turn, Verdict
 
 HOUR = 3_600 * SECOND
 KEPT = 25 * HOUR  # from the beginning of an hour until the last moment in it is a day ago
@@ -196,3 +196,10 @@ def connect(state: State, now: int, token: str, size: int, lease: int) -> bool:
 def release(state: State, token: str) -> None:
     """``Buckets.release``."""
     state.leases.pop(token, None)
+
+
+def level(state: State, now: int) -> Level:
+    """``Buckets.look``."""
+    used = sum(units for hour, units in state.hours.items() if int(hour) * HOUR + KEPT > now)
+    places = sum(end > now for end in state.leases.values())
+    return Level(state.tat, state.pace_at(now), used, places)

@@ -214,6 +214,16 @@ function steps.connect(request)
   return 1
 end
 
+function steps.look()
+  local reply = {text(now)}
+  for _, key in ipairs(KEYS) do
+    local kind = redis.call('TYPE', key).ok
+    local ask = kind == 'zset' and {'ZRANGE', key, 0, -1, 'WITHSCORES'} or {'HGETALL', key}
+    table.insert(reply, {kind, unpack(redis.call(unpack(ask)))})
+  end
+  return reply
+end
+
 function steps.release(request) redis.call('ZREM', KEYS[1], request.token) end
 
 return steps[step](cjson.decode(ARGV[3]))

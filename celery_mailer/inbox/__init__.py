@@ -1,0 +1,1 @@
+"""A developer's inbox: what the capture provider kept, as its recipients would see it."""
