@@ -58,12 +58,18 @@ def checked_rows(requests: Sequence[EmailRequest]) -> list[Row]:
 
 
 def _insert(rows: list[Row], using: str, as_batch: bool) -> list[Email]:
+    with transaction.atomic(using=using, savepoint=False):
+        if as_batch and rows:
+            batch = Batch.objects.using(using).create(total=len(rows), taken=len(rows))
+            for row in rows:
+                row.email.batch = batch
+        return insert_rows(rows, using)
+
+
+def insert_rows(rows: list[Row], using: str) -> list[Email]:
+    """Write ``rows`` into the database ``using`` names, all or nothing; returns their emails."""
     emails = [row.email for row in rows]
     with transaction.atomic(using=using, savepoint=False):
-        if as_batch and emails:
-            batch = Batch.objects.using(using).create(total=len(emails))
-            for email in emails:
-                email.batch = batch
         Email.objects.using(using).bulk_create(emails, batch_size=ROWS_PER_INSERT)
         Content.objects.using(using).bulk_create([row.content for row in rows], batch_size=ROWS_PER_INSERT)
         if any(row.files for row in rows):
