@@ -46,7 +46,7 @@ from celery_mailer.validation import Row, parse_priority
 from celery_mailer.validation import row as checked_row
 from celery_mailer.values import EmailRequest, Priority, Status
 
-SLICE = 1_000  # recipients that are inserted by one transaction
+SLICE = 2_000  # recipients that are inserted by one transaction
 FAULTS = 100  # of the recipients that were refused, so many are described
 CANARY_FAILURES = 0.05
 HELD_FOR = timedelta(days=3650)  # until somebody lets it go; the dispatcher need not look at it before
