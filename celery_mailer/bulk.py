@@ -27,6 +27,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections, router, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from celery_mailer import chain, conf
@@ -251,15 +252,20 @@ class _Start:
     def on_commit(self, emails: Sequence[Email], using: str) -> None:
         ids = [email.pk for email in emails if _is_due(email)]
         transaction.on_commit(partial(self._start, ids), using=using)
-        if emails and self.priority != Priority.NOW:
+        if emails and self._somebody_listens():
             tell = partial(email_queued.send_robust, sender=Email, emails=emails)
             transaction.on_commit(tell, using=using, robust=True)
 
     def all_of(self, batch: Batch) -> None:
-        for emails in _pages(batch):
-            self._start([email.pk for email in emails if _is_due(email)])
-            if self.priority != Priority.NOW:
-                email_queued.send_robust(sender=Email, emails=emails)
+        told = self._somebody_listens()
+        emails = Email.objects.filter(batch=batch, status=Status.QUEUED)
+        for page in _pages(emails if told else emails.only("reason", "scheduled_at")):
+            self._start([email.pk for email in page if _is_due(email)])
+            if told:
+                email_queued.send_robust(sender=Email, emails=page)
+
+    def _somebody_listens(self) -> bool:
+        return self.priority != Priority.NOW and email_queued.has_listeners(Email)
 
     def _start(self, ids: list[UUID]) -> None:
         """While the broker is down, it is not asked for each slice anew: the dispatcher has them, later."""
@@ -273,9 +279,8 @@ def _is_due(email: Email) -> bool:
     return email.reason != HELD and (email.scheduled_at is None or email.scheduled_at <= timezone.now())
 
 
-def _pages(batch: Batch) -> Iterator[list[Email]]:
-    """What of ``batch`` waits, in the order of its ids."""
-    emails = Email.objects.filter(batch=batch, status=Status.QUEUED).order_by("pk")
+def _pages(emails: QuerySet[Email]) -> Iterator[list[Email]]:
+    emails = emails.order_by("pk")
     page = list(emails[:SLICE])
     while page:
         yield page

@@ -287,6 +287,15 @@ def test_a_queryset_keeps_an_order_of_its_own(users, ordered):
     assert [e.address for e in emails()] == [f"u{i}@example.com" for i in reversed(range(7))]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_queryset_with_an_order_is_read_while_slices_are_committed(
+    users, small_slices, started, monkeypatch
+):
+    monkeypatch.setattr(audience, "PAGE", 2)
+    assert bulk_of(User.objects.order_by("-email")).total == 7
+    assert [len(ids) for ids in started] == [3, 3, 1]
+
+
 def test_a_queryset_may_have_been_cut(users):
     assert bulk_of(User.objects.order_by("pk")[2:4]).total == 2
 

@@ -1,4 +1,4 @@
-"""A bulk call whose process is killed in the middle."""
+"""Bulk calls in real processes: one is killed in the middle, one sends a few mails first."""
 
 import random
 import signal
@@ -63,3 +63,19 @@ def test_a_call_that_is_killed_in_the_middle_is_completed_by_the_same_call(make_
     assert site.run(BULK + "\n    before = id\n    send()\n" + STATE) == [NUMBER, False, NUMBER, 0, NUMBER]
     site.wait_for("sent", NUMBER, timeout=90)
     assert_each_once(site, smtp, NUMBER)
+
+
+def test_the_rest_follows_when_the_first_were_sent(make_site, smtp):
+    site = make_site()
+    site.worker("-c", "1")
+    site.run("""
+        from celery_mailer.tasks import send_bulk_email
+        people = [f"u{i}@example.com" for i in range(30)]
+        send_bulk_email.delay(subject="s", message="m", recipients=people, canary=3)
+    """)
+    site.wait_for("sent", 3)
+    assert site.statuses() == {"sent": 3, "queued": 27}
+    site.beat()
+    hurry_beat(site)
+    site.wait_for("sent", 30)
+    assert_each_once(site, smtp, 30)
