@@ -38,7 +38,7 @@ from celery_mailer.batches import HELD
 from celery_mailer.enqueue import insert_rows
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Batch, Email
-from celery_mailer.models.context import Shared
+from celery_mailer.models.context import Shared, storable_text
 from celery_mailer.models.recipient import searchable
 from celery_mailer.seen import Seen
 from celery_mailer.signals import email_queued
@@ -229,7 +229,7 @@ def _once(value: Any) -> Any:
 def _hashed(key: Any) -> str:
     if not isinstance(key, str) or not 1 <= len(key) <= 255:
         raise InvalidEmail("idempotency_key", "must be a string of 1 to 255 characters")
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(storable_text("idempotency_key", key).encode()).hexdigest()
 
 
 def _is_theirs(error: InvalidEmail, recipient: Mapping[str, Any]) -> bool:

@@ -1,12 +1,12 @@
 """Which addresses were met before, in a few megabytes however many there are."""
 
-BITS = 2**25  # 4 MiB: of a million addresses, three in a thousand are taken for known ones
+BITS = 2**25  # 4 MiB: of a million addresses, one in a thousand is taken for a known one
 
 
 class Seen:
     """A Bloom filter: it forgets no address, and may take a new one for known; then the database decides.
 
-    A set of a million addresses takes 130 MB, one of their hashes 60 MB; this stays as it is, and only asks
+    A set of a million addresses takes 110 MB, one of their hashes 65 MB; this stays as it is, and only asks
     more often.
     """
 

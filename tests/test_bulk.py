@@ -271,7 +271,7 @@ def test_a_queryset_is_read_in_pages(users, monkeypatch):
     monkeypatch.setattr(audience, "PAGE", 3)
     with CaptureQueriesContext(connection) as queries:
         assert bulk_of(User.objects.all()).total == 7
-    assert sum('FROM "tests_shop_user"' in q["sql"] and "LIMIT 3" in q["sql"] for q in queries) == 4
+    assert sum("tests_shop_user" in q["sql"] and "LIMIT 3" in q["sql"] for q in queries) == 4
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_column_of_addresses_will_do(users):
 def test_a_queryset_in_the_common_context_is_asked_once(users):
     with CaptureQueriesContext(connection) as queries:
         bulk_of([f"x{i}@example.com" for i in range(50)], context={"users": User.objects.all()})
-    assert sum('FROM "tests_shop_user"' in q["sql"] for q in queries) == 1
+    assert sum("tests_shop_user" in q["sql"] for q in queries) == 1
     assert {len(e.content.context["users"]["pks"]) for e in emails()} == {7}
 
 
