@@ -27,6 +27,14 @@ _FORBIDDEN = {"Cc", "Zl", "Zp", "Cs"}
 # "Dr. Who", "Acme Inc."
 _DOTTED_NAME = re.compile(r"""^\s*([^"<>()\[\]:;@\\,=]*\.[^"<>()\[\]:;@\\,=]*?)\s*<""")
 
+# A name of words that need no quotes, and a plain address: what most named ones are. They are taken apart
+# without the parser, which takes 100 times as long.
+_PLAIN_NAME = re.compile(r"\w+(?: \w+)*")
+_PLAIN_SPEC = re.compile(
+    r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@[a-z0-9-]+(?:\.[a-z0-9-]+)*", re.IGNORECASE | re.ASCII
+)
+_PLAIN = re.compile(rf"({_PLAIN_NAME.pattern}) <((?ai:{_PLAIN_SPEC.pattern}))>")
+
 
 def parse(text: str) -> tuple[str, str]:
     """``text`` as (display name, addr-spec). Raises ``ValueError`` unless it is exactly one mailbox."""
@@ -34,6 +42,8 @@ def parse(text: str) -> tuple[str, str]:
         return "", text
     if len(text) > 998:  # a line's length (RFC 5322, section 2.1.1); the parser is slow on much more
         raise ValueError("is too long")
+    if plain := _PLAIN.fullmatch(text):
+        return plain[1], plain[2]
     try:
         parsed: Any = AddressHeader.value_parser(_DOTTED_NAME.sub(r'"\1" <', text))
     except Exception as error:  # the parser stumbles over some faults: an IndexError for a lone "<"
@@ -46,8 +56,10 @@ def parse(text: str) -> tuple[str, str]:
 
 def named(name: str, spec: str) -> str:
     """``spec`` with a display name, quoted where it has to be. ``clean`` refuses what is wrong with them."""
+    if not name or (_PLAIN_NAME.fullmatch(name) and _PLAIN_SPEC.fullmatch(spec)):
+        return f"{name} <{spec}>" if name else spec
     try:
-        return str(Address(display_name=name, addr_spec=spec)) if name else spec
+        return str(Address(display_name=name, addr_spec=spec))
     except Exception:  # the parser stumbles over some faults
         return f"{name} <{spec}>"
 

@@ -14,7 +14,7 @@ class CeleryMailerConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing the tasks registers them, also in projects without ``autodiscover_tasks``.
-        from celery_mailer import cancelling, checks, periodic, routing, tasks  # noqa: F401
+        from celery_mailer import checks, periodic, routing, tasks  # noqa: F401
         from celery_mailer.tracking import receivers, recording  # noqa: F401
         from celery_mailer.tracking import tasks as tracking_tasks  # noqa: F401
 

@@ -4,7 +4,7 @@ import hashlib
 import mimetypes
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.encoders import encode_base64
 from email.message import Message as LegacyPart
@@ -12,7 +12,7 @@ from email.message import MIMEPart
 from email.mime.base import MIMEBase
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import django
@@ -32,16 +32,17 @@ FOLDER = "celery_mailer"
 CID_DOMAIN = "celery-mailer"  # by it, an image that came by a template is told from any other attachment
 
 
-class File(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class File:
     """One attachment, read: what it is called, what it is, and its bytes."""
 
     name: str
     mimetype: str
     form: Form
     data: bytes
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property  # the same file may be attached to a million emails
     def digest(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 

@@ -61,15 +61,22 @@ def checked_rows(requests: Sequence[EmailRequest]) -> list[Row]:
 
 
 def _insert(rows: list[Row], using: str, as_batch: bool) -> list[Email]:
+    if not (as_batch and rows):
+        return insert_rows(rows, using)
+    with transaction.atomic(using=using, savepoint=False):
+        batch = Batch.objects.using(using).create(total=len(rows), taken=len(rows))
+        for row in rows:
+            row.email.batch = batch
+        return insert_rows(rows, using)
+
+
+def insert_rows(rows: list[Row], using: str) -> list[Email]:
+    """Write ``rows`` into the database ``using`` names, all or nothing; returns their emails."""
     emails = [row.email for row in rows]
-    if len(rows) == 1 and not as_batch and not rows[0].files and len(emails[0].recipients) == 1:
+    if len(rows) == 1 and not rows[0].files and len(emails[0].recipients) == 1:
         insert_both(emails[0], rows[0].content, using)
         return emails
     with transaction.atomic(using=using, savepoint=False):
-        if as_batch and emails:
-            batch = Batch.objects.using(using).create(total=len(emails))
-            for email in emails:
-                email.batch = batch
         insert(emails, using)
         note_further(emails, using)
         insert([row.content for row in rows], using)

@@ -87,6 +87,12 @@ def image_not_collected(label: str) -> None:
     _log(logging.WARNING, "image_not_collected", words, label, image=label)
 
 
+def batch_held(batch: str, failed: int, canary: int) -> None:
+    """Too many of the first emails of a batch failed; a person decides about the rest."""
+    words = "batch %s: held, %d of its first %d emails failed"
+    _log(logging.WARNING, "batch_held", words, batch, failed, canary, batch=batch)
+
+
 def consent_failed(path: str, error: Exception) -> None:
     """The project's function for consent raised; its words may show the address."""
     fields = {"path": path, "error": type(error).__name__}

@@ -62,7 +62,8 @@ def _unsaved(request: EmailRequest) -> Email:
 def send_many(kwargs_list: Iterable[Mapping[str, Any]]) -> list[Email]:
     """Queue many emails, each a dict of ``send``'s arguments, as one batch; returns their rows.
 
-    Nothing is written unless every one of them is valid. Refuses ``priority="now"``.
+    Nothing is written unless every one of them is valid. Refuses ``priority="now"``. What it returns is in
+    memory, all of it: for a million recipients there is ``send_bulk_email``.
     """
     requests = [_request(**kwargs) for kwargs in kwargs_list]
     if any(parse_priority(r.priority) == Priority.NOW for r in requests):

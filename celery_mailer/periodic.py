@@ -14,7 +14,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from celery_mailer import chain, conf, options, routing
+from celery_mailer import batches, chain, conf, options, routing
 from celery_mailer.deliver.pauses import pauses
 from celery_mailer.deliver.routes import candidates
 from celery_mailer.deliver.slice import in_doubt
@@ -50,7 +50,7 @@ def dispatch() -> dict[str, int]:
     long gets nothing more: its emails have their messages already, or can wait in the database as well as
     in the broker; so a backlog does not multiply messages.
     """
-    counts = {"dispatched": 0}
+    counts = {"dispatched": 0, **batches.tend()}
     for priority in reversed(Priority):
         if _outstanding(routing.lane(priority)) < OUTSTANDING:
             taken = _take_due(priority, timezone.now())

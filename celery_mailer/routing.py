@@ -30,7 +30,6 @@ CLEANUP = "celery_mailer.cleanup"
 RECORD_EVENTS = "celery_mailer.record_events"
 MATCH_EVENTS = "celery_mailer.match_events"
 RECORD_VISITS = "celery_mailer.record_visits"
-CANCEL_BATCH = "celery_mailer.cancel_batch"
 
 
 def lane(priority: int) -> str:
@@ -55,7 +54,7 @@ def route(
     The periodic jobs and the events go to the high lane: whoever serves mail serves them, and a backlog of
     the project's own tasks in the default queue cannot delay them.
     """
-    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, RECORD_EVENTS, MATCH_EVENTS, CANCEL_BATCH):
+    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, RECORD_EVENTS, MATCH_EVENTS):
         return {"queue": lane(Priority.HIGH)}
     if name in (SEND_BULK_EMAIL, RECORD_VISITS):
         return {"queue": lane(Priority.LOW)}

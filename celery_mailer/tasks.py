@@ -210,16 +210,25 @@ def send_bulk_email(
     recipients: Any = (),
     subject: Any = "",
     context: Mapping[str, Any] | None = None,
+    *,
+    email_field: str = "email",
+    canary: int = 0,
+    canary_failures: float = bulk.CANARY_FAILURES,
     **more: Any,
 ) -> Any:
     """Send an email of its own to each of ``recipients``, as one ``Batch``, by default at low priority.
 
-    A recipient is an address or a dict with ``email`` and, where wanted, ``name``, ``context`` and
-    ``language``; its context is laid over the common one, and has ``email`` and ``name``. Raises
-    ``InvalidEmail`` and writes nothing if one of them is refused. Called directly, it sends now and returns
-    the ``Batch``; ``.delay(...)`` returns an ``AsyncResult`` whose ``id`` is the batch's.
+    ``recipients`` is a list, a generator or a queryset, of any length. Each is an address; a dict with
+    ``email`` and, where wanted, ``name``, ``context`` and ``language``; or a model instance with its address
+    in ``email_field``, which the template finds by its model's name. A recipient's context is laid over the
+    common one, and has ``email`` and ``name``. An address that comes again gets nothing; one that is refused
+    is counted and described on the batch. With ``canary``, so many go first, and the rest when at most the
+    share ``canary_failures`` of them failed. The same ``idempotency_key`` (or task id) gives the same batch,
+    and completes it if the process died. Called directly, it sends now and returns the ``Batch``;
+    ``.delay(...)`` takes the recipients in the caller's process, and returns an ``AsyncResult`` whose ``id``
+    is the batch's. Raises ``InvalidEmail`` for what is wrong with the whole call.
     """
-    names = {"template": template, "recipients": recipients, "subject": subject, "context": context, **more}
+    names = {name: value for name, value in locals().items() if name not in ("self", "more")} | more
     if self.request.called_directly:
         return _bulk(names | {"priority": Priority.NOW}, None, {})
     return str(_bulk(names, self.request.id, {}).pk)
@@ -228,5 +237,9 @@ def send_bulk_email(
 def _bulk(arguments: Mapping[str, Any], task_id: str | None, options: Mapping[str, Any]) -> Batch:
     values = {**arguments, **arguments.get("more", {})}
     values.pop("more", None)
-    recipients = values.pop("recipients", None) or ()
-    return bulk.persist(request(values, None, options), recipients, task_id)
+    recipients = values.pop("recipients", None)
+    names = ("email_field", "canary", "canary_failures")
+    own = {name: values.pop(name) for name in names if name in values}
+    return bulk.persist(
+        request(values, None, options), () if recipients is None else recipients, task_id, **own
+    )

@@ -1,6 +1,7 @@
 """Addresses: what is taken, how it is written, what goes into the envelope."""
 
 from contextlib import suppress
+from email.headerregistry import Address, AddressHeader
 
 import django
 import pytest
@@ -8,7 +9,8 @@ from django.core.mail import EmailMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_mailer.addresses import bare, clean, clean_list, parse
+from celery_mailer import addresses
+from celery_mailer.addresses import bare, clean, clean_list, named, parse
 from celery_mailer.deliver.message import wire_bytes
 from celery_mailer.exceptions import InvalidEmail
 
@@ -150,3 +152,20 @@ def test_a_named_address_that_is_taken_is_found_by_the_search():
 
     search()
     assert found
+
+
+words = st.from_regex(r"\w{1,5}( \w{1,5}){0,2}", fullmatch=True)
+plain_spec = st.from_regex(r"[a-zA-Z0-9_+.-]{1,6}@[a-zA-Z0-9.-]{1,6}", fullmatch=True)
+
+
+@given(words, plain_spec)
+def test_a_plain_address_is_taken_apart_as_the_parser_would(name, spec):
+    text = f"{name} <{spec}>"
+    if addresses._PLAIN.fullmatch(text):
+        (box,) = AddressHeader.value_parser(text).mailboxes
+        assert parse(text) == (box.display_name, box.addr_spec)
+        assert named(name, spec) == str(Address(name, addr_spec=spec)) == text
+
+
+def test_a_usual_name_with_an_address_is_plain():
+    assert addresses._PLAIN.fullmatch("Ada Lovelace <ada.l+news@mail.example.com>")

@@ -20,9 +20,9 @@ from celery_mailer.admin.lists import BoundedChangeList, BoundedPaginator
 from celery_mailer.admin.pages import Views, page, routes, to, visible
 from celery_mailer.admin.switches import PauseForm, faults_of
 from celery_mailer.admin.words import STATUSES
-from celery_mailer.cancelling import AT_ONCE, begin
+from celery_mailer.batches import cancel_batch, resume_batch
 from celery_mailer.models import Batch, Email, Pause
-from celery_mailer.models.pause import pause, resume
+from celery_mailer.models.pause import pause
 from celery_mailer.values import FINAL, WAITING
 
 
@@ -118,16 +118,13 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def cancel_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Cancel what of the batch still waits; what a worker has in its hands is sent."""
         batch = self._batch(request, pk, "cancel_email")
-        number, goes_on = begin(batch.pk, request.user.get_username())
+        number = cancel_batch(batch.pk, by=request.user.get_username())
         text = ngettext("%(number)d email was cancelled.", "%(number)d emails were cancelled.", number)
         told = text % {"number": number}
         self.log_change(request, batch, told)
         self.message_user(request, told, messages.SUCCESS)
-        if goes_on and number >= AT_ONCE:
-            self.message_user(request, _("A worker cancels the others."), messages.INFO)
-        elif not goes_on:
-            fault = _("The broker does not answer. The others are paused: cancel them again later.")
-            self.message_user(request, fault, messages.ERROR)
+        if Batch.objects.filter(pk=pk, stage=Batch.Stage.CANCEL).exists():
+            self.message_user(request, _("The others are cancelled step by step, by beat."), messages.INFO)
         return to(self, "batch_change", pk)
 
     def pause_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
@@ -144,7 +141,7 @@ class BatchAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def resume_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         batch = self._batch(request, pk, "pause_batch")
-        if resume(Pause.Subject.BATCH, str(pk)):
+        if resume_batch(pk):
             self.log_change(request, batch, _("Resumed"))
             self.message_user(request, _("It goes on."), messages.SUCCESS)
         return to(self, "batch_change", pk)

@@ -21,6 +21,7 @@ from django.utils.duration import duration_iso_string
 from django.utils.encoding import force_str
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
 
 from celery_mailer.exceptions import InvalidEmail, RenderError
 
@@ -98,6 +99,27 @@ def encode(path: str, value: Any) -> Any:
     raise InvalidEmail(path, f"a {type(value).__name__} cannot be stored")
 
 
+class Shared:
+    """A value in the contexts of many emails: written once for each language, not once for each email.
+
+    For a queryset that is one query in the place of a million.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._written: dict[str | None, Any] = {}
+
+    def write(self, path: str) -> Any:
+        language = get_language()  # what is lazily translated is for the recipient
+        if language not in self._written:
+            self._written[language] = encode(path, self._value)
+        return self._written[language]
+
+
+def _shared(path: str, value: Shared) -> Any:
+    return value.write(path)
+
+
 def _as_it_is(path: str, value: Any) -> Any:
     return value
 
@@ -143,6 +165,7 @@ def _sequence(path: str, value: Iterable[Any]) -> list[Any]:
 
 
 _WRITERS: tuple[tuple[tuple[type, ...], Callable[[str, Any], Any]], ...] = (
+    ((Shared,), _shared),
     ((NoneType, bool, int), _as_it_is),
     ((float,), _number),
     ((str, Promise), storable_text),

@@ -38,7 +38,9 @@ class Email(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    batch = models.ForeignKey(Batch, models.SET_NULL, null=True, editable=False, related_name="emails")
+    batch = models.ForeignKey(
+        Batch, models.SET_NULL, null=True, editable=False, related_name="emails", db_index=False
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, editable=False)
     reason = models.CharField(max_length=40, blank=True, help_text="why it has this status, as a typed word")
     priority = models.SmallIntegerField(choices=Priority)
@@ -106,6 +108,10 @@ class Email(models.Model):
             ),
             models.Index(
                 fields=["finished_at"], name="mailer_email_old_idx", condition=Q(finished_at__isnull=False)
+            ),
+            # With the id: large batches are gone through in steps. Ids ascend, so that it grows at one end.
+            models.Index(
+                fields=["batch", "id"], name="mailer_email_batch_idx", condition=Q(batch__isnull=False)
             ),
             models.Index(fields=["created_at", "id"], name="mailer_email_created_idx"),
             models.Index(

@@ -1,109 +1,40 @@
-"""Cancelling a batch, and its buttons in the admin."""
+"""The buttons on the page of a batch."""
 
 import pytest
-from celery import current_app
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
-from celery_mailer import cancelling, routing
-from celery_mailer.cancelling import begin, cancel_batch
-from celery_mailer.models import Decision, Email, Pause
+from celery_mailer import batches
+from celery_mailer.models import Batch, Email, Pause
 from celery_mailer.models import transitions as t
 from celery_mailer.models.pause import pause
-from tests.factories import claim, make_email
 from tests.test_admin_emails import admin, batch_page, login, make_batch, text_of  # noqa: F401 fixtures
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def published(monkeypatch):
-    """What the task was published with."""
-    found = []
-    monkeypatch.setattr(cancel_batch, "apply_async", lambda args, **options: found.append(args))
-    return found
-
-
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(cancelling, "STEP", 2)
-    monkeypatch.setattr(cancelling, "AT_ONCE", 3)
-    monkeypatch.setattr(cancelling, "IN_A_TASK", 4)
-    monkeypatch.setattr("celery_mailer.admin.batches.AT_ONCE", 3)
 
 
 def statuses():
     return sorted(Email.objects.values_list("status", flat=True))
 
 
-def test_a_small_batch_is_cancelled_at_once(published):
+def test_a_small_batch_is_cancelled_at_once(admin):  # noqa: F811
     batch, _ = make_batch(3)
-    other = make_email()
-    assert begin(batch.pk, "ada") == (3, True)
-    assert statuses() == ["cancelled"] * 3 + ["queued"]
-    assert Email.objects.get(status="queued") == other
-    assert not published
-    assert not Pause.objects.exists()
-    assert {(d.move, d.reason, d.detail) for d in Decision.objects.all()} == {("cancel", "by_hand", "by ada")}
-
-
-def test_the_rest_of_a_large_one_is_paused_and_left_to_a_task(published, small):
-    batch, _ = make_batch(9)
-    assert begin(batch.pk, "ada") == (3, True)
-    assert published == [(str(batch.pk), "ada")]
-    assert statuses().count("cancelled") == 3
-    assert Pause.objects.get().name == str(batch.pk)
-
-
-def test_the_task_goes_on_until_nothing_waits(published, small):
-    batch, _ = make_batch(9)
-    begin(batch.pk, "ada")
-    while published:
-        cancel_batch(*published.pop())
-    assert statuses() == ["cancelled"] * 9
+    assert "3 emails were cancelled" in text_of(admin.post(batch_page(batch, "cancel"), follow=True))
+    assert statuses() == ["cancelled"] * 3
     assert not Pause.objects.exists()
 
 
-def test_what_a_worker_has_and_what_is_final_stays(published):
-    batch, emails = make_batch(3)
-    claim([emails[0]])
-    t.move([emails[1].pk], t.EXPIRE, reason="expired")
-    begin(batch.pk, "ada")
-    assert statuses() == ["cancelled", "expired", "sending"]
-
-
-def test_while_the_broker_is_down_the_rest_is_paused(monkeypatch, small, admin):  # noqa: F811
-    def refuse(args, **options):
-        raise OperationalError
-
-    monkeypatch.setattr(cancel_batch, "apply_async", refuse)
+def test_of_a_large_batch_the_rest_is_left_to_beat(admin, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(batches, "STEP", 2)
+    monkeypatch.setattr(batches, "AT_ONCE", 2)
     batch, _ = make_batch(9)
     text = text_of(admin.post(batch_page(batch, "cancel"), follow=True))
-    assert "The broker does not answer" in text
-    assert "paused" in text
-    assert Pause.objects.exists()
-
-
-def test_cancelling_again_goes_on(published, small):
-    batch, _ = make_batch(5)
-    begin(batch.pk, "ada")
-    begin(batch.pk, "ada")
-    assert statuses() == ["cancelled"] * 5
-    assert not Pause.objects.exists()
-
-
-def test_cancelling_does_not_wait_behind_newsletters():
-    route = current_app.amqp.router.route({}, routing.CANCEL_BATCH)
-    assert route["queue"].name == "mail.high"
-
-
-# In the admin.
-
-
-def test_a_large_batch_says_that_a_worker_goes_on(published, small, admin):  # noqa: F811
-    batch, _ = make_batch(9)
-    assert "A worker cancels the others" in text_of(admin.post(batch_page(batch, "cancel"), follow=True))
+    assert "4 emails were cancelled" in text
+    assert "step by step" in text
+    assert Pause.objects.get().name == str(batch.pk)
+    batches.tend()
+    assert statuses() == ["cancelled"] * 9
+    assert Batch.objects.get().stage == ""
 
 
 def test_a_batch_is_paused_and_resumed(admin):  # noqa: F811
