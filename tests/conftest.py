@@ -6,6 +6,7 @@ from hypothesis import settings as hypothesis_settings
 from celery_mailer import conf, testing
 from celery_mailer.deliver import providers
 from tests.servers.smtp import SmtpServer
+from tests.services import promised
 
 pytest_plugins = ["celery_mailer.pytest_plugin"]  # as an installed celery_mailer brings it by itself
 
@@ -17,8 +18,12 @@ hypothesis_settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items):
-    """What starts processes of its own runs one after the other, lest they starve each other."""
+    """What starts processes of its own runs one after the other, lest they starve each other; and what takes
+    long is for where servers were promised, as there somebody has the time."""
+    brief = pytest.mark.skip(reason="slow: runs with CELERY_MAILER_SERVICES=required")
     for item in items:
+        if "slow" in item.keywords and not promised():
+            item.add_marker(brief)
         if "e2e" in item.path.parts or not {"make_site", "demo"}.isdisjoint(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group("processes"))
 

@@ -8,13 +8,18 @@ import pytest
 PORTS = {"redis": 6379, "rabbitmq": 5672, "postgres": 5432, "mariadb": 3306}
 
 
+def promised() -> bool:
+    """Whether the servers of this machine may be used, and must be there."""
+    return os.environ.get("CELERY_MAILER_SERVICES") == "required"
+
+
 def require(name: str) -> None:
     """Skip the test, by name, unless servers were promised; then their absence is a failure.
 
     A server that merely happens to run here may be somebody's: databases are made and queues are filled
     only on those that the environment offers.
     """
-    if os.environ.get("CELERY_MAILER_SERVICES") != "required":
+    if not promised():
         pytest.skip(f"needs {name}: set CELERY_MAILER_SERVICES=required where the servers may be used")
     try:
         socket.create_connection(("127.0.0.1", PORTS[name]), timeout=2).close()

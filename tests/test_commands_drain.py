@@ -48,7 +48,7 @@ def test_without_mail_it_says_so(name):
 
 
 def test_nothing_is_published(real_smtp, monkeypatch):
-    monkeypatch.setattr(chain, "build", None)
+    monkeypatch.setattr(chain, "publish", None)
     make_email()
     assert drained() == {"sent": 1}
 

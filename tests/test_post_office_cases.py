@@ -988,7 +988,7 @@ def test_case_36_a_broker_that_is_down_loses_nothing(real_smtp, worker, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(chain, "start", PUBLISH)
-        patch.setattr(chain, "build", down)
+        patch.setattr(chain, "publish", down)
         email = mail.send(TO, FROM, subject="s", message="m")
     assert stored(email).status == "queued"
     assert periodic.dispatch() == {"dispatched": 1}

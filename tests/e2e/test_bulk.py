@@ -31,6 +31,7 @@ STATE = """
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "database",
     [

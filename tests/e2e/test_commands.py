@@ -23,6 +23,7 @@ def faults(site):
     return [(f["area"], f["words"]) for f in answer(site, "mailer_doctor") if f["level"] == "fault"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broker", BROKERS)
 def test_the_doctor_sees_beat_start_and_workers_come(make_site, broker):
     site = make_site(broker=broker)
