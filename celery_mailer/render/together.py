@@ -26,6 +26,7 @@ from celery_mailer.values import TOGETHER, Status
 
 LOOK = 500  # emails that are due, among which a process looks for such as wait for their chains
 BUSY = 1.0  # seconds since the last single email, up to which a process takes its lane for busy
+MOMENT = 0.03  # seconds to wait for more, where there are some
 
 
 class _Lately:
@@ -49,12 +50,24 @@ def gather(own: UUID, priority: int) -> list[UUID]:
         return [own]
     if not Email.objects.filter(pk=own, status=Status.QUEUED).exclude(reason=TOGETHER).exists():
         return []
-    now, most = timezone.now(), conf.get().batch_size - 1
-    company = [own, *_marked(_fresh(own, priority, now)[:most])]
-    if len(company) <= most:
-        company += _marked(_overdue(own, priority, now)[: most + 1 - len(company)])
+    company = _company(own, priority, conf.get().batch_size - 1)
     _lately.at = time.monotonic()
-    return company
+    return [own, *company]
+
+
+def _company(own: UUID, priority: int, most: int) -> list[UUID]:
+    found = _take(own, priority, most)
+    if 0 < len(found) < most:
+        # Many are coming: in a moment there are more, and each that comes along costs a tenth.
+        time.sleep(MOMENT)
+        found += _take(own, priority, most - len(found))
+    return found
+
+
+def _take(own: UUID, priority: int, most: int) -> list[UUID]:
+    now = timezone.now()
+    found = _marked(_fresh(own, priority, now)[:most])
+    return found if len(found) == most else found + _marked(_overdue(own, priority, now)[: most - len(found)])
 
 
 def _fresh(own: UUID, priority: int, now: datetime) -> "QuerySet[Email, Any]":
