@@ -16,7 +16,6 @@ mail. A fault of what all have in common is raised before anything is written, a
 recipients: either meets the first of them.
 """
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -38,8 +37,9 @@ from celery_mailer.batches import HELD
 from celery_mailer.enqueue import insert_rows
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Batch, Email
-from celery_mailer.models.context import Shared, storable_text
+from celery_mailer.models.context import Shared
 from celery_mailer.models.recipient import searchable
+from celery_mailer.repetition import hashed_key
 from celery_mailer.seen import Seen
 from celery_mailer.signals import email_queued
 from celery_mailer.sources import Finder
@@ -86,7 +86,7 @@ class _Intake:
         self.files = read_files("attachments", common.attachments)
         self.common = _checked(common)
         key = common.idempotency_key if common.idempotency_key is not None else key
-        self.key = _hashed(key) if key is not None else None
+        self.key = hashed_key(key)
         _check_canary(canary, canary_failures, self.common)
         self.canary, self.canary_failures = canary, canary_failures
         self.shared = {name: _once(value) for name, value in (self.common.context or {}).items()}
@@ -224,12 +224,6 @@ def _check_canary(canary: Any, failures: Any, common: EmailRequest) -> None:
 
 def _once(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else Shared(value)
-
-
-def _hashed(key: Any) -> str:
-    if not isinstance(key, str) or not 1 <= len(key) <= 255:
-        raise InvalidEmail("idempotency_key", "must be a string of 1 to 255 characters")
-    return hashlib.sha256(storable_text("idempotency_key", key).encode()).hexdigest()
 
 
 def _is_theirs(error: InvalidEmail, recipient: Mapping[str, Any]) -> bool:

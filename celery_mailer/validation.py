@@ -5,8 +5,6 @@ address or a body: the error may end in a worker's log.
 """
 
 import difflib
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -32,6 +30,7 @@ from celery_mailer.consent import wanted_mode
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Content, Email, EmailTemplate
 from celery_mailer.models.context import NotPlain, encode, plain, storable_text
+from celery_mailer.repetition import fingerprint, hashed_key
 from celery_mailer.sources import Finder, Source, languages
 from celery_mailer.values import EmailRequest, Priority, Status, uuid7
 
@@ -71,7 +70,7 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
         cc=_addresses("cc", request.cc),
         bcc=_addresses("bcc", request.bcc),
         message_id=_message_id(headers),
-        idempotency_key=_key(request.idempotency_key),
+        idempotency_key=hashed_key(request.idempotency_key),
         created_at=now,
         scheduled_at=scheduled_at,
         expires_at=expires_at,
@@ -86,7 +85,7 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
     content = _content(email, request, templates or Finder())
     content.headers, content.has_attachments = headers, bool(files)
     if email.idempotency_key is not None:
-        content.fingerprint = _fingerprint(email, content, files)
+        content.fingerprint = fingerprint(email, content, files)
     return Row(email, content, files)
 
 
@@ -327,32 +326,3 @@ def _as_list(field: str, value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     raise InvalidEmail(field, f"is a {type(value).__name__}, not a list")
-
-
-def _key(value: Any) -> str | None:
-    """What is stored of an idempotency key: its hash. Keys often hold an address, MySQL folds their case."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 1 <= len(value) <= 255:
-        raise InvalidEmail("idempotency_key", "must be a string of 1 to 255 characters")
-    return hashlib.sha256(storable_text("idempotency_key", value).encode()).hexdigest()
-
-
-def _fingerprint(email: Email, content: Content, files: list[File]) -> str:
-    """What an idempotency key stands for: who gets what. When and how fast it goes is not part of it."""
-    who = [email.to, email.cc, email.bcc, email.stream]
-    fields = (
-        "from_email",
-        "reply_to",
-        "headers",
-        "subject",
-        "text",
-        "html",
-        "template",
-        "template_version_id",
-        "context",
-        "language",
-    )
-    what = [getattr(content, name) for name in fields] + [content.tags, content.metadata, content.shape]
-    what += [[file.name, file.mimetype, file.digest] for file in files]
-    return hashlib.sha256(json.dumps([who, what], sort_keys=True).encode()).hexdigest()
