@@ -16,7 +16,6 @@ class CeleryMailerConfig(AppConfig):
         # Importing the tasks registers them, also in projects without ``autodiscover_tasks``.
         from celery_mailer import checks, periodic, routing, tasks  # noqa: F401
         from celery_mailer.tracking import receivers, recording  # noqa: F401
-        from celery_mailer.tracking import tasks as tracking_tasks  # noqa: F401
 
         routing.connect()
         receivers.connect()

@@ -27,7 +27,6 @@ DISPATCH = "celery_mailer.dispatch"
 RESCUE = "celery_mailer.rescue"
 SETTLE = "celery_mailer.settle"
 CLEANUP = "celery_mailer.cleanup"
-RECORD_EVENTS = "celery_mailer.record_events"
 MATCH_EVENTS = "celery_mailer.match_events"
 RECORD_VISITS = "celery_mailer.record_visits"
 
@@ -51,10 +50,10 @@ def route(
 ) -> dict[str, str] | None:
     """Celery router for what carries no queue of its own: calls by name, beat, retries by hand.
 
-    The periodic jobs and the events go to the high lane: whoever serves mail serves them, and a backlog of
+    The periodic jobs go to the high lane: whoever serves mail serves them, and a backlog of
     the project's own tasks in the default queue cannot delay them.
     """
-    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, RECORD_EVENTS, MATCH_EVENTS):
+    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, MATCH_EVENTS):
         return {"queue": lane(Priority.HIGH)}
     if name in (SEND_BULK_EMAIL, RECORD_VISITS):
         return {"queue": lane(Priority.LOW)}

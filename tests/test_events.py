@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import Error
 from django.utils import timezone
 
 from celery_mailer import signals
@@ -16,17 +15,12 @@ from celery_mailer.models.transitions import DOUBT, move
 from celery_mailer.periodic import match_events
 from celery_mailer.tracking import events as events_module
 from celery_mailer.tracking.events import Happening, match_parked, record
-from celery_mailer.tracking.tasks import record_events
 from celery_mailer.values import Bounce, EventKind
 from tests.factories import claim, make_attempt, make_email, stored
 
 pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-FULL = Happening(
-    EventKind.CLICKED, NOON, "A@Example.com", uuid4(), "<m@x>", "ses", "p1", "e1", "soft", 452, "4.2.2",
-    "full", "https://x.example/", True,
-)  # fmt: skip
 
 
 def happening(email, kind, at=NOON, **values):
@@ -43,17 +37,6 @@ def doubtful(**arguments):
 
 def feedback(email):
     return Feedback.objects.get(email=email)
-
-
-@pytest.mark.parametrize(
-    "given", [FULL, Happening(EventKind.OPENED, NOON, email_id=uuid4())], ids=["full", "bare"]
-)
-def test_a_happening_survives_the_broker(given):
-    assert Happening.unpacked(given.packed()) == given
-
-
-def test_what_is_empty_is_not_sent_along():
-    assert Happening(EventKind.OPENED, NOON).packed() == {"kind": "opened", "at": "2026-05-01T12:00:00+00:00"}
 
 
 def test_an_event_is_a_row_that_names_its_email():
@@ -253,17 +236,6 @@ def test_each_kind_has_its_signal(kind, django_capture_on_commit_callbacks):
     finally:
         signal.disconnect(listen)
     assert heard == [(kind, email)]
-
-
-def test_the_task_records_what_was_packed():
-    email = make_email()
-    assert record_events([happening(email, EventKind.OPENED).packed()]) == 1
-    assert feedback(email).open_count == 1
-
-
-def test_the_task_is_tried_again_when_the_database_is_away():
-    assert record_events.autoretry_for == (Error,)
-    assert record_events.acks_late
 
 
 def test_a_slice_of_events_costs_few_queries(django_assert_max_num_queries):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from django.db import Error as DatabaseFailure
 from django.db import connections
 from django.test import Client, RequestFactory
 from django.utils import timezone
@@ -320,6 +321,11 @@ def test_an_open_is_an_event_of_its_email(tracking):
 def test_a_click_names_where_it_led(tracking):
     record_visits([seen(long_sent(), EventKind.CLICKED, url=TARGET)])
     assert Event.objects.get().url == TARGET
+
+
+def test_visits_are_recorded_later_when_the_database_is_away():
+    assert record_visits.autoretry_for == (DatabaseFailure,)
+    assert record_visits.acks_late
 
 
 def test_the_same_message_twice_is_recorded_once(tracking):

@@ -1,10 +1,9 @@
 """Records what happened to emails: once each, in any order, also before the email itself is known."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db import connections, router, transaction
@@ -45,20 +44,6 @@ class Happening:
     text: str = ""
     url: str = ""
     machine: bool = False
-
-    def packed(self) -> dict[str, Any]:
-        """As JSON can carry it, without what is empty."""
-        values = asdict(self) | {"at": self.at.isoformat()}
-        values["email_id"] = str(self.email_id) if self.email_id else None
-        return {name: value for name, value in values.items() if value}
-
-    @classmethod
-    def unpacked(cls, values: Mapping[str, Any]) -> "Happening":
-        """From ``packed``. Raises ``ValueError`` or ``TypeError`` for what is none."""
-        given = dict(values)
-        email_id = UUID(given.pop("email_id")) if "email_id" in given else None
-        kind, at = EventKind(given.pop("kind")), datetime.fromisoformat(given.pop("at"))
-        return cls(kind, at, email_id=email_id, **given)
 
     @property
     def names(self) -> Names:

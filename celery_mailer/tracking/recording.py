@@ -24,7 +24,7 @@ from celery_mailer.values import EventKind
 WHAT = {EventKind.OPENED: "opens", EventKind.CLICKED: "clicks"}
 
 
-# As ``record_events``: about three hours of trying while the database is away.
+# About three hours of trying while the database is away. Late acknowledgement: told twice is told once.
 @shared_task(
     name=routing.RECORD_VISITS,
     serializer="json",
