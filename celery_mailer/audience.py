@@ -33,11 +33,17 @@ class Audience:
         self._given = given
         self._email_field = email_field
 
-    def slices(self, size: int) -> Iterator[list[Any]]:
-        """What there is, ``size`` at a time, as it is in the source: ``read`` makes recipients of it."""
+    def slices(self, first: int, most: int) -> Iterator[list[Any]]:
+        """What there is, as it is in the source: ``read`` makes recipients of it.
+
+        ``first`` of them to begin with, so that there is soon something to do, and each time twice as many,
+        up to ``most``.
+        """
         items = iter(_rows(self._given) if isinstance(self._given, QuerySet) else self._given)
+        size = min(first, most)
         while taken := list(islice(items, size)):
             yield taken
+            size = min(2 * size, most)
 
     def read(self, item: Any) -> Mapping[str, Any]:
         """``item`` as a dict with ``email`` and perhaps ``name``, ``context`` and ``language``.

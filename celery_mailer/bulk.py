@@ -47,7 +47,7 @@ from celery_mailer.validation import Row, parse_priority
 from celery_mailer.validation import row as checked_row
 from celery_mailer.values import EmailRequest, Priority, Status
 
-SLICE = 2_000  # recipients that are inserted by one transaction
+SLICE = 2_000  # recipients that are inserted by one transaction, at most
 FAULTS = 100  # of the recipients that were refused, so many are described
 CANARY_FAILURES = 0.05
 HELD_FOR = timedelta(days=3650)  # until somebody lets it go; the dispatcher need not look at it before
@@ -102,7 +102,7 @@ class _Intake:
         if batch is not None and not batch.reading:
             return batch
         own = not connections[self.using].in_atomic_block
-        for items in audience.slices(SLICE):
+        for items in audience.slices(conf.get().batch_size, SLICE):
             rows = [row for item in items if (row := self._row(audience, item)) is not None]
             with transaction.atomic(using=self.using, savepoint=False):
                 batch = self._locked(batch or self._new_batch())
