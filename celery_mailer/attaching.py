@@ -10,6 +10,7 @@ from email.encoders import encode_base64
 from email.message import Message as LegacyPart
 from email.message import MIMEPart
 from email.mime.base import MIMEBase
+from email.policy import compat32
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def _triple(field: str, name: Any = None, content: Any = None, mimetype: str | N
     if isinstance(content, EmailMessage):
         content = content.message().as_bytes()
     elif isinstance(content, LegacyPart):
-        content = content.as_bytes()
+        # As Django writes it in the end: up to 5.2 by its own policy, whatever the message's is.
+        content = content.as_bytes(policy=compat32) if django.VERSION < (6, 0) else content.as_bytes()
     if isinstance(content, str | Promise):
         content = str(content)
         return _checked(field, File(name, mimetype, Form.TEXT, _sized(field, content.encode())))

@@ -58,7 +58,8 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
     priority = parse_priority(given)
     scheduled_at, expires_at = _times(request, priority, now)
     headers = _headers(request.headers)
-    if request.shape is None:  # Django's own door stays as Django is
+    as_given = request.shape is not None  # Django's own door stays as Django is
+    if not as_given:
         headers = {DJANGOS_SPELLING.get(name.lower(), name): value for name, value in headers.items()}
     email = Email(
         id=request.id or uuid7(),
@@ -66,9 +67,9 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
         priority=priority,
         stream=stream,
         provider=_known("provider", request.provider, conf.get().providers) if request.provider else "",
-        to=_addresses("to", request.to),
-        cc=_addresses("cc", request.cc),
-        bcc=_addresses("bcc", request.bcc),
+        to=_recipients("to", request.to, as_given),
+        cc=_recipients("cc", request.cc, as_given),
+        bcc=_recipients("bcc", request.bcc, as_given),
         message_id=_message_id(headers),
         idempotency_key=hashed_key(request.idempotency_key),
         created_at=now,
@@ -90,13 +91,14 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
 
 
 def _content(email: Email, request: EmailRequest, templates: Finder) -> Content:
-    language = _language(request.language)
+    language, as_given = _language(request.language), request.shape is not None
+    sender = str(request.from_email or conf.default_from_email())
     source = _source(request, language, templates)
     pinned = source if not request.render_on_delivery else None
     content = Content(
         email=email,
-        from_email=_sender(str(request.from_email or conf.default_from_email())),
-        reply_to=clean_list("reply_to", request.reply_to),
+        from_email=_with_spaces(sender, _sender(sender)) if as_given else _sender(sender),
+        reply_to=_cleaned("reply_to", request.reply_to, as_given),
         subject=_one_line("subject", request.subject),
         text=_text("message", request.message),
         html=_text("html_message", request.html_message),
@@ -252,8 +254,20 @@ def _time_zone() -> str:
     return str(getattr(timezone.get_current_timezone(), "key", ""))
 
 
-def _addresses(field: str, value: Any) -> list[str]:
+def _with_spaces(given: str, address: str) -> str:
+    """``address`` as Django's own door was given it: it writes the spaces around one."""
+    return given if given.strip(" ") == address else address
+
+
+def _cleaned(field: str, value: Any, as_given: bool) -> list[str]:
     addresses = clean_list(field, value)
+    if not as_given:
+        return addresses
+    return [_with_spaces(str(given), a) for given, a in zip(value, addresses, strict=True)]
+
+
+def _recipients(field: str, value: Any, as_given: bool) -> list[str]:
+    addresses = _cleaned(field, value, as_given)
     if (path := conf.get().address_validator) is not None:
         for i, address in enumerate(addresses):
             _ask_validator(f"{field}[{i}]", path, bare(address))
