@@ -939,7 +939,7 @@ def test_case_35_many_emails_cost_as_many_queries_as_few(template):
         kwargs = [{"recipients": f"u{i}@example.com", "template": "welcome"} for i in range(number)]
         with CaptureQueriesContext(connection) as queries:
             mail.send_many(kwargs)
-        costs.append([q["sql"].split()[:3] for q in queries])
+        costs.append(len(queries))
     assert costs[0] == costs[1]
 
 
