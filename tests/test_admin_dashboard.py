@@ -18,7 +18,7 @@ from celery_mailer.admin import cluster, dashboard, tallies
 from celery_mailer.admin.cluster import Answer, Asker, ask
 from celery_mailer.admin.plots import Column, Part, ceiling, stacked
 from celery_mailer.admin.tallies import HOUR, MINUTES, Tallies, Tally, together
-from celery_mailer.models import Email
+from celery_mailer.models import Email, ProviderState
 from celery_mailer.models.pause import pause
 from tests.factories import claim, make_email, make_emails
 from tests.test_admin_emails import admin, in_doubt, login, text_of  # noqa: F401 fixtures
@@ -226,6 +226,20 @@ def test_mail_of_a_paused_lane_is_no_trouble(admin):  # noqa: F811
     response = admin.get(PAGE)
     assert response.context["troubles"] == []
     assert "low paused" in text_of(response)
+
+
+def test_a_provider_that_refuses_our_login_is_there_with_its_words(admin):  # noqa: F811
+    now = timezone.now()
+    words = "535 5.7.8 authentication failed"
+    ProviderState.objects.create(
+        alias="default",
+        state="open",
+        retry_at=now + timedelta(minutes=5),
+        kind="provider",
+        text=words,
+        fault_at=now,
+    )
+    assert words in text_of(admin.get(PAGE))
 
 
 # The cluster, asked in the background.
