@@ -11,7 +11,11 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from celery_mailer.management.commands import mailer_bounce
-from celery_mailer.models import Event
+from celery_mailer.models import Event, Suppression
+from celery_mailer.subscriptions import token_for
+from celery_mailer.tokens import Purpose
+from celery_mailer.tracking.mailboxes import take
+from tests.factories import make_email
 from tests.test_bounce_mail import sample
 
 pytestmark = pytest.mark.django_db
@@ -96,3 +100,20 @@ def test_what_could_not_be_recorded_is_read_again(kind, request, monkeypatch, ca
 def test_a_mailbox_that_is_not_there_is_an_error(kind, tmp_path):
     with pytest.raises(CommandError, match="no mailbox"):
         call_command("mailer_bounce", f"--{kind}", str(tmp_path / "nowhere"))
+
+
+def test_a_mail_to_the_address_of_list_unsubscribe_unsubscribes(settings):
+    settings.CELERY_MAILER = {
+        "STREAMS": {"news": {"UNSUBSCRIBE": True}},
+        "TRACKING": {"BASE_URL": "https://mail.example.com", "UNSUBSCRIBE_MAILTO": "leave@example.com"},
+    }
+    token = token_for(Purpose.UNSUBSCRIBE, make_email(stream="news"))
+    folded = f"{token[:40]}\r\n {token[40:]}"
+    raw = f"From: A@Example.com\r\nTo: leave@example.com\r\nSubject: {folded}\r\n\r\n\r\n"
+    assert take(raw.encode()) == 1
+    assert [(s.stream, s.reason) for s in Suppression.objects.all()] == [("news", "unsubscribe")]
+
+
+def test_a_mail_that_says_nothing_of_ours_does_nothing():
+    assert take(b"From: a@example.com\r\nSubject: hello\r\n\r\nHow are you?\r\n") == 0
+    assert not Suppression.objects.exists()

@@ -5,6 +5,7 @@ import random
 from base64 import b64encode
 from copy import deepcopy
 
+import anymail
 import pytest
 from django.utils import timezone
 
@@ -107,7 +108,11 @@ def test_a_forged_payload_is_refused(post, esp, auth):
     ("esp", "header"),
     [
         ("mailersend", "Signature"),
-        ("mailtrap", "Mailtrap-Signature"),
+        pytest.param(
+            "mailtrap",
+            "Mailtrap-Signature",
+            marks=pytest.mark.skipif(anymail.__version__ < "15.2", reason="Anymail checks it from 15.2 on"),
+        ),
         ("mandrill", "X-Mandrill-Signature"),
     ],
 )

@@ -3,17 +3,26 @@
 import mailbox
 from collections.abc import Iterator
 from contextlib import closing
+from email import message_from_bytes
 from pathlib import Path
 
 from celery_mailer.tracking.bounce_mail import read
 from celery_mailer.tracking.events import record
+from celery_mailer.tracking.mail_parts import header
+from celery_mailer.tracking.unsubscribe import unsubscribe_by_mail
 
 SEEN = "S"
 
 
 def take(raw: bytes) -> int:
-    """Record what the mail ``raw`` says of ours; returns how many events were new."""
-    return record(read(raw))
+    """Record what the mail ``raw`` says of ours, or do what it asks for; returns how many events were new.
+
+    It may bring something back, or come to the ``mailto:`` address of List-Unsubscribe.
+    """
+    happenings = read(raw)
+    if happenings:
+        return record(happenings)
+    return int(unsubscribe_by_mail(header(message_from_bytes(raw), "Subject")))
 
 
 def take_maildir(path: Path) -> dict[str, int]:

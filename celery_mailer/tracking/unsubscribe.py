@@ -62,9 +62,9 @@ def preferences(request: HttpRequest, token: str) -> HttpResponse:
 def unsubscribe_by_mail(subject: str) -> bool:
     """What a mail to the ``mailto:`` address of List-Unsubscribe asks for (RFC 2369, section 3.2).
 
-    The token is its subject. Returns whether it was one.
+    The token is its subject, perhaps on several lines. Returns whether it was one.
     """
-    subscription = read_subscription(Purpose.UNSUBSCRIBE, subject.strip())
+    subscription = read_subscription(Purpose.UNSUBSCRIBE, "".join(subject.split()))
     if subscription is not None:
         leave(subscription, [subscription.stream])
     return subscription is not None

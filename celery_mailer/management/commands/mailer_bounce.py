@@ -12,7 +12,7 @@ TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a mail server keeps the message and
 
 
 class Command(BaseCommand):
-    help = "Read bounces and complaints: one message from standard input, or the new ones in a mailbox."
+    help = "Read bounces, complaints, mail that unsubscribes: one from standard input, or those in a mailbox."
 
     def add_arguments(self, parser: CommandParser) -> None:
         source = parser.add_mutually_exclusive_group()
