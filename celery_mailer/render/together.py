@@ -58,7 +58,7 @@ def gather(own: UUID, priority: int) -> list[UUID]:
 def _company(own: UUID, priority: int, most: int) -> list[UUID]:
     found = _take(own, priority, most)
     if 0 < len(found) < most:
-        # Many are coming: in a moment there are more, and each that comes along costs a tenth.
+        # Many are coming: in a moment there are more, and they share what a slice costs.
         time.sleep(MOMENT)
         found += _take(own, priority, most - len(found))
     return found
