@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format types contract migrations docs matrix bench clean
+.PHONY: help demo test browser lint format types contract migrations messages docs matrix bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(VENV)/.demo-installed  ## a shop that sends mail: embedded broker, worke
 
 test: $(VENV)/.test-installed  ## the tests; PYTEST_ARGS="-k deliver -x"
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+browser: $(VENV)/.browser-installed  ## the tests in a real browser; needs Chromium: apt-get install chromium
+	CELERY_MAILER_SERVICES=required $(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint-installed  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -41,6 +44,9 @@ contract: $(VENV)/.lint-installed  ## the floors of the package: who may import 
 
 migrations: $(VENV)/.test-installed  ## the migrations match the models
 	$(BIN)/python -m django makemigrations celery_mailer --check --dry-run --settings tests.settings
+
+messages: $(VENV)/.test-installed  ## bring the translations up to date, and tell what is left to translate
+	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m tests.messages
 
 docs: $(VENV)/.docs-installed  ## the documentation, as a site in docs/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file docs/mkdocs.yml
@@ -66,6 +72,7 @@ $(VENV)/.made:
 
 $(VENV)/.demo-installed: EXTRAS = demo
 $(VENV)/.test-installed: EXTRAS = test
+$(VENV)/.browser-installed: EXTRAS = test,browser
 $(VENV)/.lint-installed: EXTRAS = test,lint
 $(VENV)/.docs-installed: EXTRAS = docs
 $(VENV)/.ci-installed: EXTRAS = ci

@@ -13,10 +13,11 @@ from django.utils.translation import gettext_lazy as _
 
 from celery_mailer import chain, conf
 from celery_mailer.exceptions import InvalidEmail
-from celery_mailer.models import Email
+from celery_mailer.models import Email, Suppression
+from celery_mailer.models.suppression import EVERY_STREAM, Entry, digest_of, suppress
 from celery_mailer.models.transitions import CANCEL, CONFIRM, GIVE_UP, RESEND, RETRY, Move, move
 from celery_mailer.resending import RESENDABLE, resend
-from celery_mailer.values import Status
+from celery_mailer.values import Status, SuppressionReason
 
 BY_HAND = "by_hand"
 STEP = 1_000  # emails that are moved by one statement
@@ -32,7 +33,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Act:
-    """``permission`` is the codename's verb: ``cancel`` of ``cancel_email``."""
+    """``permission`` is what the admin's ``has_..._permission`` asks for: ``cancel``.
+
+    What is done ``to_recipients`` leaves the email as it is; who they are is to be seen before.
+    """
 
     name: str
     permission: str
@@ -41,6 +45,7 @@ class Act:
     sources: frozenset[Status]
     do: Callable[[Sequence[UUID], str], Done]
     makes_new: bool = False
+    to_recipients: bool = False
 
 
 def _moved(how: Move, ids: Sequence[UUID], who: str) -> Done:
@@ -78,6 +83,26 @@ def _sent_again(ids: Sequence[UUID], who: str) -> Done:
     return done
 
 
+def suppressible(email: Email) -> list[str]:
+    """Its recipients, without those who are suppressed by hand, and for good, for its stream or for all."""
+    by_digest = {digest_of(address): address for address in email.recipients}
+    lasting = Suppression.objects.filter(active=True, expires_at=None, reason=SuppressionReason.MANUAL)
+    theirs = lasting.filter(digest__in=by_digest, stream__in=[EVERY_STREAM, email.stream])
+    known = set(theirs.values_list("digest", flat=True))
+    return [address for digest, address in by_digest.items() if digest not in known]
+
+
+def _suppressed(ids: Sequence[UUID], who: str) -> Done:
+    """Its recipients, for its stream."""
+    entries = [
+        Entry(address, SuppressionReason.MANUAL, email.stream, email_id=email.pk, note=f"by {who}")
+        for email in Email.objects.filter(pk__in=ids).order_by("pk")
+        for address in suppressible(email)
+    ]
+    suppress(entries)
+    return Done(list(dict.fromkeys(entry.email_id for entry in entries if entry.email_id)), [])
+
+
 ACTS = {
     act.name: act
     for act in (
@@ -85,7 +110,7 @@ ACTS = {
             "retry",
             "resend",
             _("Send now"),
-            _("Send what waits now, in the place of when it is due."),
+            _("Send it now, and do not wait until it is due."),
             RETRY.sources,
             _sent_now,
         ),
@@ -129,6 +154,15 @@ ACTS = {
             _("Do not send it. This cannot be taken back."),
             CANCEL.sources,
             partial(_moved, CANCEL),
+        ),
+        Act(
+            "suppress",
+            "suppress",
+            _("Suppress"),
+            _("Send nothing more of this stream to them, until somebody releases them."),
+            frozenset(Status),
+            _suppressed,
+            to_recipients=True,
         ),
     )
 }

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from email.headerregistry import Address, AddressHeader
+from functools import lru_cache
 from typing import Any
 
 import django
@@ -18,7 +19,10 @@ from django.utils.functional import Promise
 
 from celery_mailer.exceptions import InvalidEmail
 
-_validate = EmailValidator()
+_validate: Any = EmailValidator()
+# Django's pattern is lazy, which takes longer than to match it; and most domains come again and again.
+_validate.user_regex = re.compile(_validate.user_regex.pattern, _validate.user_regex.flags)
+_validate.validate_domain_part = lru_cache(maxsize=1024)(_validate.validate_domain_part)
 
 # Control characters, line and paragraph separators, halves of a surrogate pair. Other invisible ones
 # stay: names are written with joiners and wide spaces in many languages.

@@ -14,11 +14,12 @@ class CeleryMailerConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing the tasks registers them, also in projects without ``autodiscover_tasks``.
-        from celery_mailer import checks, periodic, routing, tasks  # noqa: F401
+        from celery_mailer import checks, periodic, routing, spans, tasks  # noqa: F401
         from celery_mailer.tracking import receivers, recording  # noqa: F401
 
         routing.connect()
         receivers.connect()
+        spans.connect()
         post_migrate.connect(_install_schedule, sender=self, dispatch_uid="celery_mailer.schedule")
 
 

@@ -29,7 +29,8 @@ from celery_mailer.models import Attachment, Content, Email, Enclosure
 from celery_mailer.models.attachment import Form, storage
 
 UNKNOWN_TYPE = "application/octet-stream"
-FOLDER = "celery_mailer"
+# Not the package's name: without MEDIA_ROOT it is made beside manage.py, where Python looks for packages.
+FOLDER = "mail_attachments"
 CID_DOMAIN = "celery-mailer"  # by it, an image that came by a template is told from any other attachment
 
 

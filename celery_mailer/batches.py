@@ -6,7 +6,7 @@ dispatch), in steps: a million rows in one statement would hold their locks for 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from uuid import UUID
@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from celery_mailer import chain, conf, logs
 from celery_mailer.models import Batch, Email, Pause, pause
+from celery_mailer.models.batch import was_cancelled
 from celery_mailer.models.transitions import CANCEL, WAKE, move
 from celery_mailer.values import FINAL, WAITING, Status
 
@@ -36,7 +37,10 @@ def progress(batch_id: UUID) -> dict[str, int]:
 
 
 def pause_batch(batch_id: UUID, reason: str, *, by: str = "") -> Pause:
-    """Stop the batch until ``resume_batch``. What a worker has in its hands is sent."""
+    """Stop the batch until ``resume_batch``. What a worker has in its hands is sent.
+
+    Raises ``ValidationError`` if it was cancelled.
+    """
     return pause.pause(Pause.Subject.BATCH, str(batch_id), reason, by=by)
 
 
@@ -45,11 +49,12 @@ def resume_batch(batch_id: UUID) -> bool:
 
     A batch that is being cancelled stays so.
     """
-    batches = Batch.objects.filter(pk=batch_id)
-    if batches.filter(cancelled_at__isnull=False).exists():
-        return False
-    released = batches.filter(stage__in=[Stage.CANARY, Stage.REFUSED]).update(stage=Stage.RELEASE)
-    return bool(pause.resume(Pause.Subject.BATCH, str(batch_id)) or released)
+    with transaction.atomic(using=router.db_for_write(Batch)):
+        if was_cancelled(batch_id):
+            return False
+        held = Batch.objects.filter(pk=batch_id, stage__in=[Stage.CANARY, Stage.REFUSED])
+        released = held.update(stage=Stage.RELEASE)
+        return bool(pause.resume(Pause.Subject.BATCH, str(batch_id)) or released)
 
 
 def cancel_batch(batch_id: UUID, *, by: str = "") -> int:
@@ -62,13 +67,21 @@ def cancel_batch(batch_id: UUID, *, by: str = "") -> int:
     batches.filter(cancelled_at=None).update(cancelled_at=timezone.now())
     batches.update(stage=Stage.CANCEL)
     batch = batches.get()
-    pause_batch(batch_id, CANCELLED, by=by)
+    pause.hold(Pause.Subject.BATCH, str(batch_id), CANCELLED, by=by)
     return _cancel(batch, AT_ONCE)
 
 
-def tend() -> dict[str, int]:
-    """Do what batches wait for, bounded; returns how many emails it was done to, by what was done."""
-    acts = {Stage.CANARY: _look, Stage.REFUSED: _look_again, Stage.RELEASE: _release, Stage.CANCEL: _cancel}
+def tend(*, start: bool = True) -> dict[str, int]:
+    """Do what batches wait for, bounded; returns how many emails it was done to, by what was done.
+
+    Without ``start``, what is let go is only queued, for a caller that delivers it in its own process.
+    """
+    acts: dict[Stage, Callable[[Batch], int]] = {
+        Stage.CANARY: _look,
+        Stage.REFUSED: _look_again,
+        Stage.RELEASE: partial(_release, start=start),
+        Stage.CANCEL: _cancel,
+    }
     done: Counter[str] = Counter()
     for batch in Batch.objects.filter(stage__in=acts).order_by("pk"):
         number = acts[Stage(batch.stage)](batch)
@@ -92,7 +105,8 @@ def _look(batch: Batch) -> int:
     done = failed + sum(statuses[s] for s in FINAL - {Status.FAILED, Status.EXPIRED})
     if failed > batch.canary_failures * batch.canary:
         if _to(Stage.REFUSED, batch):
-            pause_batch(batch.pk, f"canary: {failed} of the first {batch.canary} failed")
+            why = f"canary: {failed} of the first {batch.canary} failed"
+            pause.hold(Pause.Subject.BATCH, str(batch.pk), why)
             logs.batch_held(str(batch.pk), failed, batch.canary)
     elif done == statuses.total() and (done == batch.canary or not batch.reading):
         _to(Stage.RELEASE, batch)
@@ -111,25 +125,27 @@ def _paused(batch: Batch) -> bool:
     return found is not None and found.holds(timezone.now())
 
 
-def _release(batch: Batch) -> int:
-    """Start chains for what was held."""
+def _release(batch: Batch, start: bool) -> int:
+    """Let go what was held."""
     if _paused(batch):
         return 0
     number = 0
     for ids in _steps(batch, status=Status.QUEUED, reason=HELD):
-        number += len(_let_go(ids))
+        number += len(_let_go(ids, start))
     if not Email.objects.filter(batch=batch, status=Status.QUEUED, reason=HELD).exists():
         _to(Stage.NONE, batch)
     return number
 
 
-def _let_go(ids: list[UUID]) -> list[UUID]:
+def _let_go(ids: list[UUID], start: bool) -> list[UUID]:
     using, now = router.db_for_write(Email), timezone.now()
     with transaction.atomic(using=using):
         # Due only after a lease's time: chains are started for them at once.
         won = move(ids, WAKE, due_at=now + conf.get().lease, reason__exact=HELD)
         rows = Email.objects.filter(pk__in=won).order_by("pk")
         rows.filter(scheduled_at__gt=now).update(due_at=F("scheduled_at"))
+        if not start:
+            return won
         by_priority: dict[int, list[UUID]] = defaultdict(list)
         for pk, priority in rows.exclude(scheduled_at__gt=now).values_list("pk", "priority"):
             by_priority[priority].append(pk)

@@ -1,11 +1,12 @@
 """The broker, and the workers behind it, asked with bounded patience."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import current_app
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
 PATIENCE = 2  # seconds for a connection, and for each answer on it
 WORKERS_HAVE = 1.0  # seconds to answer
@@ -42,12 +43,34 @@ def is_redis() -> bool:
         return False  # no URL that Celery knows: Celery says so
 
 
+def can_ask_workers() -> bool:
+    """Whether the broker carries questions to workers; Amazon SQS, for one, does not."""
+    return bool(current_app.connection_for_write().supports_exchange_type("fanout"))
+
+
 def queues_by_worker(timeout: float = WORKERS_HAVE) -> dict[str, list[str]]:
     """The queues that each worker serves, of those that answer within ``timeout`` seconds.
 
-    Raises ``Unreachable``.
+    None, if they cannot be asked. Raises ``Unreachable``.
     """
     with connected() as connection:
+        if not can_ask_workers():
+            return {}
         inspect = current_app.control.inspect(timeout=timeout, connection=connection)
         answers = inspect.active_queues() or {}
     return {name: sorted(queue["name"] for queue in queues) for name, queues in sorted(answers.items())}
+
+
+def outstanding(*queues: str) -> int | None:
+    """How many messages wait in ``queues``; ``None`` if the broker does not know, or cannot be asked."""
+    number = 0
+    with current_app.pool.acquire(block=True) as pooled:
+        connection: Any = pooled  # celery-types takes it for a producer
+        try:
+            with connection.channel() as channel:
+                for name in queues:
+                    with suppress(*connection.channel_errors):  # in Redis, an empty one does not exist
+                        number += channel.queue_declare(name, passive=True).message_count
+        except (OperationalError, NotImplementedError, *connection.connection_errors):
+            return None
+    return number

@@ -34,10 +34,12 @@ from celery_mailer.addresses import named
 from celery_mailer.attaching import read_files
 from celery_mailer.audience import Audience
 from celery_mailer.batches import HELD
+from celery_mailer.call import Call
 from celery_mailer.enqueue import insert_rows
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Batch, Email
 from celery_mailer.models.context import Shared
+from celery_mailer.models.insertion import point
 from celery_mailer.models.recipient import searchable
 from celery_mailer.repetition import hashed_key
 from celery_mailer.seen import Seen
@@ -103,7 +105,8 @@ class _Intake:
             return batch
         own = not connections[self.using].in_atomic_block
         for items in audience.slices(conf.get().batch_size, SLICE):
-            rows = [row for item in items if (row := self._row(audience, item)) is not None]
+            call = Call(timezone.now(), self.lease, self.templates)
+            rows = [row for item in items if (row := self._row(audience, item, call)) is not None]
             with transaction.atomic(using=self.using, savepoint=False):
                 batch = self._locked(batch or self._new_batch())
                 if batch.cancelled_at is not None:
@@ -119,13 +122,13 @@ class _Intake:
             transaction.on_commit(partial(self.start.all_of, batch), using=self.using)
         return batch
 
-    def _row(self, audience: Audience, item: Any) -> Row | None:
+    def _row(self, audience: Audience, item: Any, call: Call) -> Row | None:
         """What ``item`` comes to, unsaved; or nothing, and its fault is noted."""
         self.taken += 1
         recipient: Mapping[str, Any] = {}
         try:
             recipient = audience.read(item)
-            row = checked_row(self._personal(recipient), timezone.now(), self.lease, self.templates)
+            row = checked_row(self._personal(recipient), call)
         except InvalidEmail as error:
             if not (self.valid or _is_theirs(error, recipient)):
                 raise  # nobody has passed so far: it is the call that is wrong
@@ -177,7 +180,7 @@ class _Intake:
     def _insert(self, rows: Sequence[Row], batch: Batch) -> list[Email]:
         new = self._without_duplicates(rows, batch)
         for position, row in enumerate(new, batch.total):
-            row.email.batch = batch
+            point(row.email, "batch", batch)
             if position >= batch.canary and batch.stage in (Batch.Stage.CANARY, Batch.Stage.REFUSED):
                 row.email.reason = HELD
                 row.email.due_at = row.email.created_at + HELD_FOR

@@ -4,10 +4,9 @@ Nothing here reads the whole table of emails: what waits, is being sent or is he
 little else, and of what is final only the latest is counted.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
 
-from django.db.models import Count, Min, QuerySet
+from django.db.models import Case, Count, Min, Q, QuerySet, When
 from django.db.models.functions import Coalesce
 
 from celery_mailer import conf
@@ -55,28 +54,34 @@ def _add(counts: Counts, emails: QuerySet[Email]) -> None:
 
 
 def oldest_due(now: datetime) -> dict[str, float]:
-    """By lane, for how many seconds the email that may be sent for longest has waited; 0 if none waits.
-
-    One that nobody has tried yet waits since it was queued, or scheduled for: the dispatcher moves its
-    ``due_at`` on with each message that it publishes, also if no worker serves the lane. Others wait since
-    they are due.
-    """
+    """By lane, for how many seconds the email that may be sent for longest has waited; 0 if none waits."""
     ages = dict.fromkeys(LANES, 0.0)
-    for priority, since in [*_untried(now), *_due_again(now)]:
+    emails = _perhaps_due(now).order_by().values("priority").annotate(since=_since(now))
+    for priority, since in emails.values_list("priority", "since"):
         if since is not None:
             lane = lane_of(priority)
             ages[lane] = max(ages[lane], (now - since).total_seconds())
     return ages
 
 
-def _untried(now: datetime) -> Iterator[tuple[int, datetime | None]]:
-    soon = now + conf.get().lease  # what has a message under way is due after that
-    emails = Email.objects.filter(status=Status.QUEUED, attempt_count=0, due_at__lte=soon)
-    emails = emails.exclude(scheduled_at__gt=now).order_by()
-    since = Min(Coalesce("scheduled_at", "created_at"))
-    yield from emails.values_list("priority").annotate(since=since).values_list("priority", "since")
+def waits_since(priority: Priority, now: datetime, bound: int) -> datetime | None:
+    """Since when the one waits that may be sent for longest, of the first ``bound`` that the dispatcher will
+    look at."""
+    first = _perhaps_due(now).filter(priority=priority).order_by("due_at")[:bound]
+    since: datetime | None = first.aggregate(since=_since(now))["since"]
+    return since
 
 
-def _due_again(now: datetime) -> Iterator[tuple[int, datetime | None]]:
-    emails = Email.objects.filter(due_at__lte=now).order_by()
-    yield from emails.values_list("priority").annotate(since=Min("due_at")).values_list("priority", "since")
+def _perhaps_due(now: datetime) -> QuerySet[Email]:
+    return Email.objects.filter(due_at__lte=now + conf.get().lease)  # a message under way ends by then
+
+
+def _since(now: datetime) -> Min:
+    """One that nobody has tried yet waits since it was queued, or scheduled for: the dispatcher moves its
+    ``due_at`` on with each message that it publishes, also if no worker serves the lane. Others wait since
+    they are due.
+    """
+    untried = Q(status=Status.QUEUED, attempt_count=0) & ~Q(scheduled_at__gt=now)
+    return Min(
+        Case(When(untried, then=Coalesce("scheduled_at", "created_at")), When(due_at__lte=now, then="due_at"))
+    )

@@ -15,7 +15,7 @@ from celery_mailer import conf, routing, tokens
 from celery_mailer.backends import EmailBackend
 from celery_mailer.broker import is_redis
 from celery_mailer.contract import database_faults, file_faults
-from celery_mailer.deliver.providers import sends_as_django
+from celery_mailer.deliver.providers import sends_as_django, takes_return_path
 from celery_mailer.models import EmailTemplate
 
 REDIS_VISIBILITY_TIMEOUT = 3600  # kombu's, when none is set
@@ -145,6 +145,12 @@ def _providers() -> Iterator[CheckMessage]:
             yield Error(
                 f"{name}: DKIM signs what Django's SMTP backend sends, and {path} sends in its own way.",
                 hint="Let the provider sign, or the backend; and take 'DKIM' out.",
+                id="celery_mailer.E001",
+            )
+        if provider.return_path is not None and not takes_return_path(backend):
+            yield Error(
+                f"{name}: {path} is not told a return path, so 'RETURN_PATH' has no effect.",
+                hint="Take it out; an ESP tells of bounces by its webhooks.",
                 id="celery_mailer.E001",
             )
 

@@ -15,11 +15,12 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from celery_mailer import provider_url, schemas
+from celery_mailer import imap_url, provider_url, return_path, schemas
 from celery_mailer.addresses import clean
 from celery_mailer.exceptions import InvalidEmail, InvalidSettings
 from celery_mailer.options import KINDS, Dkim, Provider, Routes, Settings, Tracking
 from celery_mailer.schemas import Problem
+from celery_mailer.values import Measure
 
 NAME = "CELERY_MAILER"
 URL_VARIABLE = "CELERY_MAILER_URL"  # of the environment: the provider, where PROVIDERS names none
@@ -29,9 +30,10 @@ LOCMEM_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 # A scheme, a host, perhaps a port and a path; nothing that would not be the same in a header and in HTML.
 _BASE_URL = re.compile(r"https?://[a-z0-9.-]+(:\d+)?(/[\w.~/-]*)?", re.ASCII | re.IGNORECASE)
 
-# A newsletter twice annoys, a password reset not at all loses a customer.
+# A newsletter twice annoys, a password reset not at all loses a customer. And whoever can register with
+# addresses that do not exist could stop all password resets, if these bounces paused them.
 BUILT_IN_STREAMS: dict[str, dict[str, Any]] = {
-    "transactional": {},
+    "transactional": {"REPUTATION": {"PAUSE_STREAM": False}},
     "marketing": {"ON_UNCERTAIN": "hold", "UNSUBSCRIBE": True},
 }
 
@@ -98,6 +100,9 @@ def _inconsistencies(conf: Settings) -> Iterator[Problem]:
     yield from _route_problems(conf)
     yield from _limit_problems(conf)
     yield from _tracking_problems(conf.tracking)
+    if conf.bounces.imap_url is not None and (fault := imap_url.fault(conf.bounces.imap_url)):
+        hint = "Write it as 'imaps://user:password@imap.example.com/INBOX'."
+        yield Problem(f"{NAME}['BOUNCES']['IMAP_URL']", fault, hint)
     for kind in conf.retry.kinds:
         if kind not in KINDS:
             path = f"{NAME}['RETRY']['KINDS'][{kind!r}]"
@@ -107,6 +112,7 @@ def _inconsistencies(conf: Settings) -> Iterator[Problem]:
             clean("OVERRIDE_RECIPIENTS", address)
         except InvalidEmail as error:
             yield Problem(f"{NAME}['OVERRIDE_RECIPIENTS'][{i}]", f"{error.fault}.", "Give an email address.")
+    yield from _reputation_problems(conf)
     if conf.retry.min > conf.retry.max:
         yield Problem(f"{NAME}['RETRY']['MIN']", "is longer than MAX.", "Shorten MIN, or lengthen MAX.")
     if len({conf.queues.high, conf.queues.medium, conf.queues.low}) < 3:
@@ -133,6 +139,8 @@ def _provider_problems(providers: dict[str, Provider]) -> Iterator[Problem]:
         elif provider.backend == QUEUE_BACKEND:
             yield Problem(path, "leads back to the queue.", "Name the backend that really sends.")
         yield from _dkim_problems(f"{path}['DKIM']", provider.dkim)
+        if provider.return_path is not None and (fault := return_path.fault(provider.return_path)):
+            yield Problem(f"{path}['RETURN_PATH']", fault, "Write it as 'bounces@example.com'.")
 
 
 def _dkim_problems(path: str, dkim: Dkim) -> Iterator[Problem]:
@@ -168,6 +176,20 @@ def _limit_problems(conf: Settings) -> Iterator[Problem]:
         )
 
 
+def _reputation_problems(conf: Settings) -> Iterator[Problem]:
+    """A stream's, where it is not the project's."""
+    sections = {f"{NAME}['REPUTATION']": ""}
+    sections |= {f"{NAME}['STREAMS'][{name!r}]['REPUTATION']": name for name in conf.streams}
+    known: set[Measure] = set()
+    for path, stream in sections.items():
+        policy = conf.reputation_policy(stream)
+        wrong = {m for m in Measure if policy.warn(m) > policy.pause(m)} - known
+        known |= wrong if not stream else set()
+        for measure in sorted(wrong):
+            key = f"{measure.upper()}_WARN"
+            yield Problem(f"{path}[{key!r}]", "is above the pause.", "Let it be the lower one.")
+
+
 def _tracking_problems(tracking: Tracking) -> Iterator[Problem]:
     path = f"{NAME}['TRACKING']"
     if tracking.base_url is not None and not _BASE_URL.fullmatch(tracking.base_url):
@@ -197,8 +219,11 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else "Known: " + ", ".join(known) + "."
 
 
-def _over(built_in: dict[str, Any], given: Any) -> Any:
-    return {**built_in, **given} if isinstance(given, Mapping) else given
+def _over(built_in: Any, given: Any) -> Any:
+    """``given`` over what is built in, also in the sections within."""
+    if not (isinstance(built_in, Mapping) and isinstance(given, Mapping)):
+        return given
+    return {**built_in, **{key: _over(built_in.get(key), value) for key, value in given.items()}}
 
 
 @cache

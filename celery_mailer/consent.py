@@ -3,12 +3,14 @@
 Nothing, unless every one of them allows more. ``anonymous`` counts by stream, batch and day, and leaves no
 trace of who it was; ``identified`` records it with the email. The recipient is asked by the project's
 callable ``TRACKING["CONSENT"]``: when a message is composed, and again when something is to be recorded, so
-that who withdraws consent is not followed by the pixels of mail that was sent before.
+that who withdraws consent is not followed by the pixels of mail that was sent before. Those that were marked
+as anonymous know of nobody whom to ask: they are counted for as long as site and stream allow it.
 """
 
 from enum import IntEnum
 from typing import Any
 
+from django.db import Error as DatabaseFailure
 from django.utils.module_loading import import_string
 
 from celery_mailer import conf, logs
@@ -51,13 +53,18 @@ def ceiling(stream: str, what: str) -> Mode:
     return mode_of(getattr(settings.streams[stream], f"track_{what}"))
 
 
-def consented(address: str, stream: str) -> Mode:
-    """What the recipient allows; without a callable, what the project does. One that fails allows nothing."""
+def consented(address: str, stream: str, *, recording: bool = False) -> Mode:
+    """What the recipient allows; without a callable, what the project does. One that fails allows nothing.
+
+    But when ``recording``, an error of the database is raised: who can try again later then knows better.
+    """
     path = conf.get().tracking.consent
     if path is None:
         return Mode.IDENTIFIED
     try:
         return mode_of(import_string(path)(address, stream))
     except Exception as error:
+        if recording and isinstance(error, DatabaseFailure):
+            raise
         logs.consent_failed(path, error)
         return Mode.OFF

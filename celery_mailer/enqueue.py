@@ -11,14 +11,14 @@ from django.db import IntegrityError, router, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from celery_mailer import chain, conf
+from celery_mailer import chain, conf, moment
 from celery_mailer.attaching import enclose
+from celery_mailer.call import Call
 from celery_mailer.exceptions import IdempotencyConflict, InvalidEmail
 from celery_mailer.models import Batch, Email
-from celery_mailer.models.insertion import insert, insert_both
+from celery_mailer.models.insertion import insert, insert_both, point
 from celery_mailer.models.recipient import note_further
 from celery_mailer.signals import email_queued
-from celery_mailer.sources import Finder
 from celery_mailer.validation import Row
 from celery_mailer.validation import row as checked_row
 from celery_mailer.values import ALONE, EmailRequest, Priority
@@ -49,11 +49,11 @@ def enqueue(requests: Sequence[EmailRequest], *, as_batch: bool = False, start: 
 
 def checked_rows(requests: Sequence[EmailRequest]) -> list[Row]:
     """The rows for ``requests``, unsaved. Raises ``InvalidEmail`` for the first that has a fault."""
-    now, lease, templates = timezone.now(), conf.get().lease, Finder()
+    call = Call(timezone.now(), conf.get().lease)
     rows = []
     for i, request in enumerate(requests):
         try:
-            rows.append(checked_row(request, now, lease, templates))
+            rows.append(checked_row(request, call))
         except InvalidEmail as error:
             error.add_note(f"in email {i} of the call")
             raise
@@ -66,7 +66,7 @@ def _insert(rows: list[Row], using: str, as_batch: bool) -> list[Email]:
     with transaction.atomic(using=using, savepoint=False):
         batch = Batch.objects.using(using).create(total=len(rows), taken=len(rows))
         for row in rows:
-            row.email.batch = batch
+            point(row.email, "batch", batch)
         return insert_rows(rows, using)
 
 
@@ -118,16 +118,39 @@ def _replace_known(rows: list[Row], using: str) -> list[Row]:
 
 
 def _start_on_commit(emails: list[Email], using: str) -> None:
-    """Start their chains on commit, together with those of the transaction's earlier emails, if nobody waits
+    """Start their chains on commit, together with those of the transaction's other emails, if nobody waits
     for each one's own."""
     connection = transaction.get_connection(using)
-    for savepoints, call, _ in connection.run_on_commit:
-        # At the same savepoint: rolled back together, or not at all.
-        mine = isinstance(call, partial) and call.func is _go
-        if mine and savepoints == set(connection.savepoint_ids) and not chain.results_are_kept():
-            call.args[0].extend(emails)
-            return
-    transaction.on_commit(partial(_go, list(emails)), using=using)
+    start = _Start(list(emails), set(connection.savepoint_ids))
+    if not chain.results_are_kept():
+        calls = (call for _, call, _ in reversed(connection.run_on_commit))
+        last = next((call for call in calls if isinstance(call, _Start)), None)
+        if last and last.savepoints == start.savepoints:  # rolled back together, or not at all
+            last.following = start
+    transaction.on_commit(start, using=using)
+
+
+class _Start:
+    """What a call leaves for the commit: to start its own emails with those of the calls after it.
+
+    Never with those of a call before: a test may run what one block of it left, and nothing else.
+    """
+
+    def __init__(self, emails: list[Email], savepoints: set[str]) -> None:
+        self.emails = emails
+        self.savepoints = savepoints
+        self.following: _Start | None = None
+        self._begun = False
+
+    def __call__(self) -> None:
+        emails: list[Email] = []
+        start: _Start | None = self
+        while start and not start._begun:
+            start._begun = True
+            emails += start.emails
+            start = start.following
+        if emails:
+            _go(emails)
 
 
 def _go(emails: list[Email]) -> None:
@@ -140,4 +163,4 @@ def _go(emails: list[Email]) -> None:
             for email in due:
                 email.refresh_from_db()
         else:
-            chain.start([e.pk for e in due], priority)
+            moment.start([e.pk for e in due], priority)

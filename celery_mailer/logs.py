@@ -93,10 +93,23 @@ def batch_held(batch: str, failed: int, canary: int) -> None:
     _log(logging.WARNING, "batch_held", words, batch, failed, canary, batch=batch)
 
 
+def conspicuous(kind: str, name: str, reached: str, words: str) -> None:
+    """Too much of a stream's, or of a batch's, mail comes back or is called spam."""
+    fields = {"kind": kind, "subject": name, "reached": reached}
+    _log(logging.WARNING, "conspicuous", "%s %s: %s, %s", *fields.values(), words, **fields)
+
+
 def consent_failed(path: str, error: Exception) -> None:
     """The project's function for consent raised; its words may show the address."""
     fields = {"path": path, "error": type(error).__name__}
     _log(logging.ERROR, "consent_failed", "%s failed (%s), so nothing is tracked", *fields.values(), **fields)
+
+
+def bounce_not_read(error: Exception) -> None:
+    """A mail that came back could not be read; nothing of it is said here."""
+    kind = type(error).__name__
+    words = "a mail that came back could not be read (%s), and is left for a person"
+    _log(logging.ERROR, "bounce_not_read", words, kind, error=kind)
 
 
 def visits_wait(error: Exception, waiting: int) -> None:

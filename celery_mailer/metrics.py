@@ -143,7 +143,7 @@ def _providers(now: datetime) -> Iterator[Metric]:
     for alias in conf.get().providers:
         usable.add_metric([alias], alias not in not_closed)
     yield usable
-    paused = GaugeMetricFamily("celery_mailer_paused", "What people have paused.", labels=["kind", "name"])
+    paused = GaugeMetricFamily("celery_mailer_paused", "What is paused.", labels=["kind", "name"])
     for pause in Pause.objects.order_by("kind", "name"):
         if pause.holds(now):
             paused.add_metric([pause.kind, pause.name], 1)

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
+from celery_mailer.quiet import QuietHours
 from celery_mailer.schemas import Rate, Rates
-from celery_mailer.values import Kind, OnUncertain, RetryPolicy
+from celery_mailer.values import Kind, OnUncertain, ReputationPolicy, RetryPolicy
 
 Wait = Literal["exponential-jitter", "exponential", "fixed", "random"]
 PriorityName = Literal["now", "high", "medium", "low"]
@@ -38,6 +39,7 @@ class Provider:
     rate_limit: Rates | None = None  # recipients; with several rates, all of them hold
     daily_quota: int | None = None  # recipients in any 24 hours
     dkim: Dkim = Dkim()
+    return_path: str | None = None  # where bounces come to; each mail's own is made of it
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,45 @@ class Retry:
 
 
 @dataclass(frozen=True)
+class ReputationRule:
+    """What a stream changes in the rules of reputation; ``None`` leaves a value as it is."""
+
+    bounces_warn: float | None = None
+    bounces_pause: float | None = None
+    complaints_warn: float | None = None
+    complaints_pause: float | None = None
+    minimum: int | None = None
+    pause_stream: bool | None = None
+
+
+@dataclass(frozen=True)
+class Reputation:
+    """Shares of the emails that servers took or refused: of a stream those of a week, of a batch all.
+
+    Google asks for complaints below 0.1 %, and never 0.3 % (Email sender guidelines); Amazon SES reviews
+    accounts from 5 % of bounces on, and may stop them from 10 % on.
+    """
+
+    bounces_warn: float = 0.05
+    bounces_pause: float = 0.1
+    complaints_warn: float = 0.001
+    complaints_pause: float = 0.003
+    minimum: int = 1_000  # emails; of fewer, a single complaint would say too much
+    pause_stream: bool = True  # False: it is warned of, and only its batches are paused
+
+
+@dataclass(frozen=True)
 class Stream:
     """A kind of mail with its own rules; ``None`` takes the project's."""
 
     on_uncertain: OnUncertainName | None = None
     retry: RetryRule = RetryRule()
+    reputation: ReputationRule = ReputationRule()
     retention: timedelta | None = None
     content_retention: timedelta | None = None
     routes: Routes | None = None
     priority: PriorityName | None = None  # where a call names none
+    quiet_hours: QuietHours | None = None  # in the site's time zone: what becomes due waits until they end
     unsubscribe: bool = False  # each mail says how to leave the stream (RFC 8058), and has one recipient
     track_opens: TrackingMode = "off"  # the most that an email may ask for
     track_clicks: TrackingMode = "off"
@@ -108,6 +140,13 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Bounces:
+    """Mail that comes back, where ``mailer_bounce`` is to look for it."""
+
+    imap_url: str | None = field(default=None, repr=False)  # of a mailbox; holds a password
+
+
+@dataclass(frozen=True)
 class Settings:
     providers: dict[str, Provider] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
@@ -118,6 +157,7 @@ class Settings:
     queues: Queues = Queues()
     batch_size: int = 100
     retry: Retry = Retry()
+    reputation: Reputation = Reputation()
     on_uncertain: OnUncertainName = "resend"
     lease: timedelta = timedelta(minutes=2)
     retention: timedelta = timedelta(days=90)
@@ -133,6 +173,7 @@ class Settings:
     post_office_tags: bool = False  # whether {% load post_office %} means {% load celery_mailer %}
     attachments: Attachments = Attachments()
     tracking: Tracking = Tracking()
+    bounces: Bounces = Bounces()
     # Of the limits; None: the broker's. It holds secrets.
     redis_url: str | None = field(default=None, repr=False)
 
@@ -143,6 +184,12 @@ class Settings:
         for rule in filter(None, rules):
             values |= {f.name: v for f in fields(rule) if (v := getattr(rule, f.name)) is not None}
         return RetryPolicy(**values)
+
+    def reputation_policy(self, stream: str) -> ReputationPolicy:
+        """The project's rules, under those of ``stream``."""
+        rule = self.streams[stream].reputation if stream in self.streams else ReputationRule()
+        own = {f.name: v for f in fields(rule) if (v := getattr(rule, f.name)) is not None}
+        return ReputationPolicy(**{f.name: getattr(self.reputation, f.name) for f in fields(rule)} | own)
 
     def routes_for(self, stream: str, domain: str | None) -> Routes:
         """The providers of mail in ``stream`` to recipients all at ``domain`` (``None``: at several)."""

@@ -1,4 +1,4 @@
-"""What beat drives: dispatch, rescue, settle, match events, cleanup; and its rows in django-celery-beat.
+"""What beat drives: dispatch, rescue, settle, match events, watch, cleanup; and its rows in the database.
 
 Every job may run twice at once (two beats double every tick), is bounded per run, and returns its counts.
 Each is a Celery task; called directly it is a plain function, which is what the commands do.
@@ -6,26 +6,29 @@ Each is a Celery task; called directly it is a plain function, which is what the
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Any
 
-from celery import current_app, shared_task
+from celery import shared_task
 from django.db import connections, router, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
-from celery_mailer import batches, chain, conf, options, routing
+from celery_mailer import batches, chain, conf, options, reputation, routing
+from celery_mailer.broker import outstanding
 from celery_mailer.deliver.pauses import pauses
 from celery_mailer.deliver.routes import candidates
 from celery_mailer.deliver.slice import in_doubt
 from celery_mailer.log.settle import settle as judge
 from celery_mailer.log.settle import unjudged
 from celery_mailer.models import Attempt, Batch, Email, Pause, ProviderChange
+from celery_mailer.models.alarm import delete_old_alarms
 from celery_mailer.models.attachment import delete_unused
 from celery_mailer.models.bucket import delete_expired_buckets
 from celery_mailer.models.captured import delete_captured
 from celery_mailer.models.connection import survives_lost_connection
 from celery_mailer.models.event import delete_unknown_events
+from celery_mailer.models.figure import delete_old_figures
 from celery_mailer.models.suppression import delete_expired_suppressions
 from celery_mailer.models.template import delete_unused_versions
 from celery_mailer.models.transitions import REQUEUE, WAKE, drop_content, move
@@ -33,8 +36,9 @@ from celery_mailer.schedule import SCHEDULE
 from celery_mailer.tracking.events import match_parked
 from celery_mailer.values import Kind, Outcome, Priority, Status
 
-DISPATCH_LIMIT = 2_000  # emails woken per run and priority
+DISPATCH_LIMIT = 2_000  # emails woken at a time, for one priority
 OUTSTANDING = 1_000  # messages in a lane above which the dispatcher adds none
+SHORT = 100  # messages in a lane up to which it wakes more in the same run
 SETTLE_AFTER = timedelta(seconds=15)  # the log task normally comes within this time
 KEEP_UNUSED = timedelta(days=1)  # an attachment that no email has, since it was last given to one
 STEP = 1_000  # rows that the other jobs take at a time
@@ -52,12 +56,28 @@ def dispatch() -> dict[str, int]:
     """
     counts = {"dispatched": 0, **batches.tend()}
     for priority in reversed(Priority):
-        if _outstanding(routing.lane(priority)) < OUTSTANDING:
-            taken = _take_due(priority, timezone.now())
-            counts["dispatched"] += len(taken)
-            if taken and not chain.start(taken, priority):
-                break
+        number, published = _wake(priority)
+        counts["dispatched"] += number
+        if not published:
+            break
     return counts
+
+
+def _wake(priority: int) -> tuple[int, bool]:
+    """Start chains for what is due in a lane: more than ``DISPATCH_LIMIT`` only while its queue stays short.
+
+    Returns how many emails were taken, and whether the broker has their messages.
+    """
+    number, waiting, most = 0, outstanding(routing.lane(priority)) or 0, OUTSTANDING
+    while waiting < most:
+        taken = _take_due(priority, timezone.now())
+        number += len(taken)
+        if taken and not chain.start(taken, priority):
+            return number, False
+        if len(taken) < DISPATCH_LIMIT:
+            break
+        waiting, most = waiting + ceil(len(taken) / conf.get().batch_size), SHORT
+    return number, True
 
 
 def _take_due(priority: int, now: datetime) -> list[Any]:
@@ -69,22 +89,6 @@ def _take_due(priority: int, now: datetime) -> list[Any]:
             due = due.select_for_update(skip_locked=True)
         ids = list(due.values_list("pk", flat=True)[:DISPATCH_LIMIT])
         return move(ids, WAKE, due_at=now + conf.get().lease, due_at__lte=now)
-
-
-def _outstanding(queue: str) -> int:
-    """How many messages wait in ``queue``; 0 if the broker does not know, or cannot be asked."""
-    with current_app.pool.acquire(block=True) as pooled:
-        connection: Any = pooled  # celery-types takes it for a producer
-        try:
-            with connection.channel() as channel:
-                return int(channel.queue_declare(queue, passive=True).message_count)
-        except (
-            OperationalError,
-            NotImplementedError,
-            *connection.channel_errors,
-            *connection.connection_errors,
-        ):
-            return 0
 
 
 @shared_task(name=routing.RESCUE, serializer="json", ignore_result=True)
@@ -149,6 +153,13 @@ def match_events() -> dict[str, int]:
     return {"looked_for": _in_steps(lambda: match_parked(STEP))}
 
 
+@shared_task(name=routing.WATCH, serializer="json", ignore_result=True)
+@survives_lost_connection
+def watch() -> dict[str, int]:
+    """Count what was sent, and pause streams and batches of which too much comes back."""
+    return reputation.watch()
+
+
 @shared_task(name=routing.CLEANUP, serializer="json", ignore_result=True)
 @survives_lost_connection
 def cleanup() -> dict[str, int]:
@@ -171,6 +182,9 @@ def cleanup() -> dict[str, int]:
     counts["events_deleted"] = _in_steps(lambda: delete_unknown_events(kept_until, STEP))
     counts["suppressions_deleted"] = _in_steps(lambda: delete_expired_suppressions(kept_until, STEP))
     counts["buckets_deleted"] = _in_steps(lambda: delete_expired_buckets(now - KEEP_UNUSED, STEP))
+    longest = max([settings.retention, *(s.retention for s in settings.streams.values() if s.retention)])
+    counts["figures_deleted"] = _in_steps(lambda: delete_old_figures(now - longest, STEP))
+    delete_old_alarms(now - longest)
     Pause.objects.filter(until__lt=now).delete()
     ProviderChange.objects.filter(at__lt=now - settings.retention).delete()
     Batch.objects.filter(emails=None, created_at__lt=now - settings.retention).delete()
@@ -242,6 +256,7 @@ def _purpose(name: str) -> str:
         routing.RESCUE: rescue,
         routing.SETTLE: settle,
         routing.MATCH_EVENTS: match_events,
+        routing.WATCH: watch,
         routing.CLEANUP: cleanup,
     }
     return (jobs[name].__doc__ or "").partition("\n")[0]

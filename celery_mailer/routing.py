@@ -5,8 +5,7 @@ app when it is finalised. The project's own queues and routes win, and its defau
 ``task_queues`` that is not empty would remove the implicit one.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from celery import Celery, _state, chain
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from celery_mailer import conf
+from celery_mailer import conf, logs
 from celery_mailer.values import Priority
 
 SEND_EMAIL = "celery_mailer.send_email"
@@ -28,6 +27,7 @@ RESCUE = "celery_mailer.rescue"
 SETTLE = "celery_mailer.settle"
 CLEANUP = "celery_mailer.cleanup"
 MATCH_EVENTS = "celery_mailer.match_events"
+WATCH = "celery_mailer.watch"
 RECORD_VISITS = "celery_mailer.record_visits"
 
 
@@ -53,7 +53,7 @@ def route(
     The periodic jobs go to the high lane: whoever serves mail serves them, and a backlog of
     the project's own tasks in the default queue cannot delay them.
     """
-    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, MATCH_EVENTS):
+    if name in (DISPATCH, RESCUE, SETTLE, CLEANUP, MATCH_EVENTS, WATCH):
         return {"queue": lane(Priority.HIGH)}
     if name in (SEND_BULK_EMAIL, RECORD_VISITS):
         return {"queue": lane(Priority.LOW)}
@@ -111,10 +111,12 @@ def connect() -> None:
             add_lanes(app)
 
 
-def deliver_rest(app: Celery, ids: Sequence[UUID], queue: str | None) -> None:
+def deliver_rest(app: Celery, ids: Collection[UUID], queue: str | None) -> None:
     """Start a chain for what a slice had no time for; if the broker does not take it, the dispatcher will."""
     names = [str(pk) for pk in ids]
     options = {"queue": queue} if queue else {}
     steps = [app.signature(name, args=(names,), immutable=True, options=options) for name in (DELIVER, LOG)]
-    with suppress(OperationalError):
+    try:
         chain(*steps).apply_async()
+    except OperationalError as error:
+        logs.broker_not_reached(error, len(ids))

@@ -10,6 +10,7 @@ SCHEDULE: dict[str, timedelta] = {
     routing.RESCUE: timedelta(seconds=30),
     routing.SETTLE: timedelta(seconds=30),
     routing.MATCH_EVENTS: timedelta(seconds=30),
+    routing.WATCH: timedelta(seconds=30),
     routing.CLEANUP: timedelta(hours=1),
 }
 

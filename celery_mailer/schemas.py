@@ -5,8 +5,10 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from celery_mailer.quiet import QuietHours
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def describe(kind: Any) -> str:
     words = {timedelta: "a datetime.timedelta", dict: "a dict", str: "a string", int: "an integer"}
     words |= {list: "a list of strings", bool: "True or False"}
     words |= {Rate: "a rate such as '14/s', '600/m' or '5000/h'", tuple: "a rate or a list of rates"}
+    words |= {float: "a share between 0 and 1"}
+    words |= {QuietHours: "two times such as ('22:00', '07:00')"}
     return words.get(get_origin(kind) or kind) or kind.__name__
 
 
@@ -56,8 +60,9 @@ def _read(kind: Any, raw: Any, path: str, problems: list[Problem]) -> Any:
     kind = _option(kind, raw)
     if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
         return read_section(kind, raw, path, problems)
-    if kind in (Rate, Rates):
-        return _read_rate(raw, path, problems) if kind is Rate else _read_rates(raw, path, problems)
+    readers = {QuietHours: _read_hours, Rate: _read_rate, Rates: _read_rates}
+    if kind in readers:
+        return readers[kind](raw, path, problems)
     if get_origin(kind) is dict and get_args(kind)[1] is not Any and isinstance(raw, Mapping):
         unnamed = [k for k in raw if not isinstance(k, str) or not k]
         problems += [Problem(f"{path}[{k!r}]", "is not a name.", "Give a string.") for k in unnamed]
@@ -65,11 +70,19 @@ def _read(kind: Any, raw: Any, path: str, problems: list[Problem]) -> Any:
     if not _fits(kind, raw):
         # The value itself is left out: it may be a secret.
         problems.append(Problem(path, f"is not valid ({type(raw).__name__}).", f"Give {describe(kind)}."))
-    elif (kind is int and raw < 1) or (kind is timedelta and raw <= timedelta(0)):
-        problems.append(Problem(path, "is not valid.", "Give a value above zero."))
+    elif hint := _out_of_range(kind, raw):
+        problems.append(Problem(path, "is not valid.", hint))
     elif raw == "":
         problems.append(Problem(path, "is empty.", f"Give {describe(kind)}, or leave the key out."))
     return raw
+
+
+def _out_of_range(kind: Any, raw: Any) -> str:
+    """What to give in its place, if it is."""
+    if kind is float and not 0 < raw <= 1:
+        return f"Give {describe(kind)}."
+    low = (kind is int and raw < 1) or (kind is timedelta and raw <= timedelta(0))
+    return "Give a value above zero." if low else ""
 
 
 def _option(kind: Any, raw: Any) -> Any:
@@ -95,9 +108,20 @@ def _read_rate(raw: Any, path: str, problems: list[Problem]) -> Rate:
     return Rate(int(found[1]), _UNITS[found[2]])
 
 
+def _read_hours(raw: Any, path: str, problems: list[Problem]) -> QuietHours | None:
+    times = raw if isinstance(raw, list | tuple) and len(raw) == 2 else ()
+    found = [t for t in times if isinstance(t, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", t, re.ASCII)]
+    if len(found) < 2 or found[0] == found[1]:
+        problems.append(Problem(path, "are no hours.", f"Give {describe(QuietHours)}."))
+        return None
+    return QuietHours(*map(time.fromisoformat, found))
+
+
 def _fits(kind: Any, raw: Any) -> bool:
     if isinstance(raw, bool):
         return kind is bool
+    if kind is float:
+        return isinstance(raw, int | float)
     if get_origin(kind) in (Union, types.UnionType):
         return any(_fits(option, raw) for option in get_args(kind))
     if get_origin(kind) is Literal:

@@ -159,7 +159,7 @@ def _from_file(name: str, language: str, asked: bool) -> Source | None:
         variants = [f".{code}" for code in languages(language)] + [""]
         main = first_file(f"{stem}{variant}{ending}" for variant in variants)
         if main is not None:
-            return _of_file(main, stem, ending, variants, language)
+            return _of_file(main, stem, ending, tuple(variants), language)
     return None
 
 
@@ -173,8 +173,12 @@ def _places(name: str) -> Iterator[tuple[str, str]]:
             yield from ((stem, ending) for ending in (".html", ".mjml", ".txt"))
 
 
-def _of_file(main: Template, stem: str, ending: str, variants: list[str], language: str) -> Source:
-    """``main`` with what stands beside it, or with its blocks where one of them is ``html`` or ``text``."""
+@lru_cache(maxsize=512)
+def _of_file(main: Template, stem: str, ending: str, variants: tuple[str, ...], language: str) -> Source:
+    """``main`` with what stands beside it, or with its blocks where one of them is ``html`` or ``text``.
+
+    Kept by the template itself: a loader that reads files anew gives another one.
+    """
 
     def beside(last: str) -> Part | None:
         found = first_file(f"{stem}{variant}{last}" for variant in variants)

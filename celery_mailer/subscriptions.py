@@ -27,8 +27,12 @@ def can_be_left(email: Email) -> bool:
 
 
 def token_for(purpose: Purpose, email: Email) -> str:
-    """That of the only recipient of ``email``."""
-    subscription = Subscription(email.pk, digest_of(email.recipients[0]), email.stream)
+    """That of the only recipient of ``email``, or of the first to whom OVERRIDE_RECIPIENTS sends it.
+
+    So who reads the mail of others, on a staging site, does not leave in their name.
+    """
+    reader = (conf.get().override_recipients or email.recipients)[0]
+    subscription = Subscription(email.pk, digest_of(reader), email.stream)
     return tokens.sign(purpose, tokens.pack_subscription(subscription))
 
 
@@ -39,11 +43,16 @@ def url_for(purpose: Purpose, email: Email) -> str:
     return prefix + token_for(purpose, email)
 
 
+def has_own_way_out(headers: Mapping[str, object]) -> bool:
+    """Whether the caller's ``headers`` have a List-Unsubscribe that says anything."""
+    return any(name.lower() == "list-unsubscribe" and str(value).strip() for name, value in headers.items())
+
+
 def check(email: Email, headers: Mapping[str, str]) -> None:
     """Raise ``InvalidEmail`` if its recipient would have no way to leave a stream that one leaves."""
     if not conf.get().streams[email.stream].unsubscribe:
         return
-    if any(name.lower() == "list-unsubscribe" for name in headers):  # the caller has a way of their own
+    if has_own_way_out(headers):
         return
     if tokens.prefix(Purpose.UNSUBSCRIBE) is None:
         raise InvalidEmail("stream", NO_WAY_OUT.format(email.stream))

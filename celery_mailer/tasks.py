@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -61,8 +62,12 @@ class Door(Task):  # type: ignore[type-arg]
         if given & CANVAS:
             hidden = {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
             return super().apply_async(args, kwargs, task_id=task_id, **options | hidden)
-        bound = inspect.signature(self.run).bind(*(args or ()), **(kwargs or {}))
+        bound = self._signature.bind(*(args or ()), **(kwargs or {}))
         return self.AsyncResult(str(self.persist(bound.arguments, task_id, options)))
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.run)
 
     def persist(self, arguments: Mapping[str, Any], task_id: str | None, options: Mapping[str, Any]) -> UUID:
         """Persist what the call asks for in the caller's transaction; the id by which it is known."""

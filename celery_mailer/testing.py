@@ -16,11 +16,12 @@ from uuid import UUID
 
 from django.core.mail import EmailMessage
 from django.db import router
+from django.db.models import Q
 from django.test import TestCase
 from django.utils import timezone
 from django.utils.translation import get_language
 
-from celery_mailer import chain
+from celery_mailer import chain, moment
 from celery_mailer.deliver import providers
 from celery_mailer.deliver.breaker import breakers
 from celery_mailer.deliver.pauses import pauses
@@ -50,7 +51,8 @@ def run_chains() -> Iterator[None]:
     forget()
     using = router.db_for_write(Email)
     with ExitStack() as until_it_ends:
-        until_it_ends.enter_context(patch.object(chain, "start", _run))
+        for door in (chain, moment):
+            until_it_ends.enter_context(patch.object(door, "start", _run))
         _blocks.append(until_it_ends)
         try:
             with TestCase.captureOnCommitCallbacks(using=using, execute=True):
@@ -132,16 +134,22 @@ def forget() -> None:
 
 
 def emails(
-    *, to: str | None = None, template: str | EmailTemplate | None = None, **fields: Any
+    *,
+    to: str | None = None,
+    template: str | EmailTemplate | None = None,
+    subject: str | None = None,
+    **fields: Any,
 ) -> list[Email]:
     """The emails to which all of that applies, in the order in which they were made.
 
     ``to`` is a recipient in any spelling, also one in cc or bcc; ``template`` a name as it was given to the
-    call. ``language``, ``subject`` and ``tags`` are the content's, every other field the email's: ``stream``,
-    ``status``, ``reason``, ``priority``, ``provider``…
+    call, and ``subject`` as it was given or as it was rendered. ``language`` and ``tags`` are the content's,
+    every other field the email's: ``stream``, ``status``, ``reason``, ``priority``, ``provider``…
     """
-    of_content = {f"content__{n}": fields.pop(n) for n in ("language", "subject", "tags") if n in fields}
+    of_content = {f"content__{n}": fields.pop(n) for n in ("language", "tags") if n in fields}
     found = Email.objects.filter(**fields, **of_content).select_related("content").order_by("pk")
+    if subject is not None:
+        found = found.filter(Q(content__subject=subject) | Q(rendered__subject=subject))
     if to is not None:
         found = found.filter(addressed_to(to))
     name = template.name if isinstance(template, EmailTemplate) else template

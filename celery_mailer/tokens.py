@@ -18,7 +18,9 @@ from django.urls import NoReverseMatch, reverse
 
 from celery_mailer import conf
 
-LONGEST = 8_000  # characters; servers take lines of about 8 kB (RFC 9112, section 3)
+LONGEST = 8_000  # characters that are read; servers take lines of about 8 kB (RFC 9112, section 3)
+# Characters of a tracked link. gunicorn takes a request line of 4,094 bytes; uWSGI 4,096, with all headers.
+LONGEST_LINK = 2_000
 _NOBODY = UUID(int=0)
 _ANONYMOUS, _IDENTIFIED = b"\x00", b"\x01"
 

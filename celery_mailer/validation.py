@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from email.utils import format_datetime, make_msgid
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,15 +21,16 @@ from django.utils.dateparse import parse_datetime
 from django.utils.encoding import force_str
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
-from django.utils.translation import get_language
 
 from celery_mailer import conf, subscriptions
 from celery_mailer.addresses import bare, clean, clean_list
 from celery_mailer.attaching import File, read_files
+from celery_mailer.call import Call
 from celery_mailer.consent import wanted_mode
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Content, Email, EmailTemplate
 from celery_mailer.models.context import NotPlain, encode, plain, storable_text
+from celery_mailer.models.insertion import new, point
 from celery_mailer.repetition import fingerprint, hashed_key
 from celery_mailer.sources import Finder, Source, languages
 from celery_mailer.values import EmailRequest, Priority, Status, uuid7
@@ -39,6 +40,7 @@ RESERVED_HEADERS = {"bcc", "subject", "content-type", "content-transfer-encoding
 
 # Django looks for these in exactly this spelling, and drops any other.
 DJANGOS_SPELLING = {name.lower(): name for name in ("From", "To", "Cc", "Reply-To")}
+PRIORITIES = {str(p.label): p for p in reversed(Priority)}
 # A language, perhaps a script, perhaps a region (RFC 5646, section 2.1).
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?")
 
@@ -51,8 +53,9 @@ class Row(NamedTuple):
     files: list[File]
 
 
-def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finder | None = None) -> Row:
-    """The rows and files for ``request``, checked and unsaved; ``templates`` is shared within a call."""
+def row(request: EmailRequest, call: Call) -> Row:
+    """The rows and files for ``request``, checked and unsaved."""
+    now = call.now
     stream = _known("stream", request.stream or "transactional", conf.get().streams)
     given = conf.get().streams[stream].priority if request.priority is None else request.priority
     priority = parse_priority(given)
@@ -61,7 +64,8 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
     as_given = request.shape is not None  # Django's own door stays as Django is
     if not as_given:
         headers = {DJANGOS_SPELLING.get(name.lower(), name): value for name, value in headers.items()}
-    email = Email(
+    email = new(
+        Email,
         id=request.id or uuid7(),
         status=Status.QUEUED,
         priority=priority,
@@ -76,39 +80,39 @@ def row(request: EmailRequest, now: datetime, lease: timedelta, templates: Finde
         scheduled_at=scheduled_at,
         expires_at=expires_at,
         # A chain is started at once, so the dispatcher has to look only after a lease's time.
-        due_at=scheduled_at if scheduled_at and scheduled_at > now else now + lease,
+        due_at=scheduled_at if scheduled_at and scheduled_at > now else now + call.lease,
         log_level=_log_level(request.log_level),
     )
     if not email.recipients:
         raise InvalidEmail("to", "is empty, and so are cc and bcc")
     subscriptions.check(email, headers)
     files = read_files("attachments", request.attachments)
-    content = _content(email, request, templates or Finder())
+    content = _content(email, request, call)
     content.headers, content.has_attachments = headers, bool(files)
     if email.idempotency_key is not None:
         content.fingerprint = fingerprint(email, content, files)
     return Row(email, content, files)
 
 
-def _content(email: Email, request: EmailRequest, templates: Finder) -> Content:
-    language, as_given = _language(request.language), request.shape is not None
+def _content(email: Email, request: EmailRequest, call: Call) -> Content:
+    language = _language(request.language) if request.language else call.language
+    as_given = request.shape is not None
     sender = str(request.from_email or conf.default_from_email())
-    source = _source(request, language, templates)
+    source = _source(request, language, call.templates)
     pinned = source if not request.render_on_delivery else None
-    content = Content(
-        email=email,
+    content = new(
+        Content,
         from_email=_with_spaces(sender, _sender(sender)) if as_given else _sender(sender),
         reply_to=_cleaned("reply_to", request.reply_to, as_given),
         subject=_one_line("subject", request.subject),
         text=_text("message", request.message),
         html=_text("html_message", request.html_message),
         template=source.name if source is not None else "",
-        template_version=pinned.version if pinned else None,
         render_on_delivery=_flag("render_on_delivery", request.render_on_delivery),
         context=_context(request.context, language),
         # What is rendered on delivery looks for its template again, in the language that was asked for.
         language=pinned.language if pinned else language,
-        time_zone=_time_zone(),
+        time_zone=call.time_zone,
         tags=[_one_line("tags", tag) for tag in _as_list("tags", request.tags)],
         metadata=_metadata(request.metadata or {}),
         shape=dict(request.shape or {}),
@@ -116,6 +120,9 @@ def _content(email: Email, request: EmailRequest, templates: Finder) -> Content:
         track_opens=wanted_mode("track_opens", request.track_opens),
         track_clicks=wanted_mode("track_clicks", request.track_clicks),
     )
+    point(content, "email", email)
+    if pinned is not None:
+        content.template_version = pinned.version
     if source is not None:
         _check_context(source, content.context or {})
     return content
@@ -123,14 +130,15 @@ def _content(email: Email, request: EmailRequest, templates: Finder) -> Content:
 
 def parse_priority(value: Any) -> Priority:
     """A name or number as a ``Priority``; ``None`` is the project's default."""
+    if isinstance(value, Priority):
+        return value
     if value is None:
         value = conf.get().default_priority
-    names = [p.label for p in reversed(Priority)]
-    if isinstance(value, str) and value in names:
-        return Priority[value.upper()]
-    if isinstance(value, int) and not isinstance(value, bool) and value in Priority.values:
+    if isinstance(value, str) and value in PRIORITIES:
+        return PRIORITIES[value]
+    if isinstance(value, int) and not isinstance(value, bool) and value in PRIORITIES.values():
         return Priority(value)
-    raise InvalidEmail("priority", f"must be one of: {', '.join(names)}")
+    raise InvalidEmail("priority", f"must be one of: {', '.join(PRIORITIES)}")
 
 
 def parse_time(field: str, value: Any) -> datetime | None:
@@ -249,11 +257,6 @@ def _check_context(source: Source, context: Mapping[str, Any]) -> None:
         raise InvalidEmail("context", f"lacks what the template needs: {', '.join(missing)}")
 
 
-def _time_zone() -> str:
-    """The current time zone, if it is one that the worker finds by its name."""
-    return str(getattr(timezone.get_current_timezone(), "key", ""))
-
-
 def _with_spaces(given: str, address: str) -> str:
     """``address`` as Django's own door was given it: it writes the spaces around one."""
     return given if given.strip(" ") == address else address
@@ -325,9 +328,7 @@ def _metadata(values: Any) -> dict[str, str | int]:
 
 
 def _language(value: Any) -> str:
-    """A language of the project, or a regional form of one (de-at of de); by default the active one."""
-    if not value:
-        return get_language() or ""
+    """A language of the project, or a regional form of one (de-at of de)."""
     language = str(value).lower().replace("_", "-")  # case says nothing (RFC 5646, section 2.1.1)
     if not LANGUAGE.fullmatch(language) or not set(languages(language)) & conf.languages().keys():
         _known("language", language, conf.languages())

@@ -183,6 +183,38 @@ class RetryPolicy:
     give_up_after: timedelta
 
 
+class Measure(TextChoices):
+    """What the reputation of a sender goes by."""
+
+    BOUNCES = "bounces", "hard bounces"
+    COMPLAINTS = "complaints", "complaints"
+
+
+class Level(TextChoices):
+    """How bad it is with a stream or a batch; nothing, if it is well."""
+
+    WARN = "warn", "warned"
+    PAUSE = "pause", "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class ReputationPolicy:
+    """The shares of emails, 0 to 1, at which a stream or a batch is conspicuous (``reputation.judge``)."""
+
+    bounces_warn: float
+    bounces_pause: float
+    complaints_warn: float
+    complaints_pause: float
+    minimum: int
+    pause_stream: bool
+
+    def warn(self, measure: Measure) -> float:
+        return self.bounces_warn if measure == Measure.BOUNCES else self.complaints_warn
+
+    def pause(self, measure: Measure) -> float:
+        return self.bounces_pause if measure == Measure.BOUNCES else self.complaints_pause
+
+
 @dataclass(frozen=True, slots=True)
 class EmailRequest:
     """What a door hands to ``enqueue``: every argument that all doors know, normalised by none yet."""

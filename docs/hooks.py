@@ -5,7 +5,10 @@ by the function of that name. The README's own tables are held against the code 
 so nothing that a page says of the code is written twice.
 """
 
+import ast
+import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +66,7 @@ def headings(text: str) -> Iterator[tuple[str, int, str]]:
 def from_code(what: str) -> str:
     """What a page asks of the code, in Markdown."""
     _set_up_django()
-    return {"commands": commands, "provider urls": provider_urls}[what]()
+    return {"commands": commands, "provider urls": provider_urls, "doctor": doctor}[what]()
 
 
 def _set_up_django() -> None:
@@ -104,3 +107,51 @@ def provider_urls() -> str:
         query = ", ".join(f"`{option}`" for option in sorted(scheme.query))
         rows.append(f"| `{name}` | `{scheme.backend}` | {query} |")
     return "\n".join(["| scheme | backend | in the query |", "|---|---|---|", *rows])
+
+
+def doctor() -> str:
+    """What ``mailer_doctor`` looks at, and each finding in its own words; "…" is what it fills in."""
+    from celery_mailer.management.doctor import EXAMINATIONS
+    from celery_mailer.management.doctor.names import sender_domain
+
+    looks = [(examination.name, examination.look) for examination in EXAMINATIONS]
+    parts = []
+    for name, look in [*looks, ("sender", sender_domain)]:
+        rows = [f"| {level} | {words} | {mend} |" for level, words, mend in _findings(look)]
+        table = ["", "| | it says | to mend it |", "|---|---|---|", *rows] if rows else []
+        parts.append("\n".join([f"## {name.capitalize()}", "", inspect.getdoc(look) or "", *table]))
+    return "\n\n".join(parts)
+
+
+def _findings(look: Any) -> Iterator[tuple[str, str, str]]:
+    """The level, the words and the cure of each finding that ``look``, or a helper of its module, makes."""
+    tree = ast.parse(inspect.getsource(sys.modules[look.__module__]))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    todo = [look.__name__]
+    for name in todo:
+        calls = [
+            n for n in ast.walk(functions[name]) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        ]
+        for call in sorted(calls, key=lambda node: node.lineno):
+            called = call.func.id
+            if called in ("fault", "warning", "skipped"):
+                words, *mend = (_words(argument, functions[name]) for argument in call.args)
+                yield called, words, "".join(mend)
+            elif called in functions and called not in todo:
+                todo.append(called)
+
+
+def _words(node: ast.AST, function: ast.FunctionDef) -> str:
+    """A string in the code of ``function``, as a reader sees it."""
+    words = "…"
+    if isinstance(node, ast.Constant):
+        words = str(node.value)
+    elif isinstance(node, ast.JoinedStr):
+        words = "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return _words(node.func.value, function)  # of ``text.strip()``, the text
+    elif isinstance(node, ast.Name):
+        for found in ast.walk(function):
+            if isinstance(found, ast.Assign) and ast.unparse(found.targets[0]) == node.id:
+                return _words(found.value, function)
+    return words.replace("|", "\\|").replace("<", "&lt;")

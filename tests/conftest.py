@@ -1,10 +1,13 @@
+import inspect
+
 import django
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from celery_mailer import conf, testing
+from celery_mailer import conf, moment, testing
 from celery_mailer.deliver import providers
+from celery_mailer.deliver.slice import deliver_emails
 from tests.servers.smtp import SmtpServer
 from tests.services import promised
 
@@ -32,6 +35,18 @@ def pytest_collection_modifyitems(items):
 def forget():
     """What this process has read of breakers and pauses is another test's."""
     testing.forget()
+
+
+@pytest.fixture(autouse=True)
+def no_moment(monkeypatch):
+    """Each call's message leaves at once: a test counts them, or has no server for them."""
+    monkeypatch.setattr(moment, "MOMENT", 0)
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch):
+    """A slice ends in this process, unless a test says how long it may take: a busy machine stalls."""
+    monkeypatch.setitem(inspect.unwrap(deliver_emails).__kwdefaults__, "seconds", 60.0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 """The servers that some tests need: where they are, and what happens where they are not."""
 
+import importlib.util
 import os
+import shutil
 import socket
 
 import pytest
@@ -25,3 +27,17 @@ def require(name: str) -> None:
         socket.create_connection(("127.0.0.1", PORTS[name]), timeout=2).close()
     except OSError:
         pytest.fail(f"{name} is not running on 127.0.0.1:{PORTS[name]}")
+
+
+def chromium() -> str:
+    """The path of Chromium; where it or Playwright, which leads it, is missing, as with ``require``."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        missing("Chromium: apt-get install chromium")
+    if importlib.util.find_spec("playwright") is None:
+        missing("the extra `browser`: make browser")
+    return path
+
+
+def missing(what: str) -> None:
+    (pytest.fail if promised() else pytest.skip)(f"needs {what}")

@@ -32,12 +32,12 @@ def wait_until(what: str, condition: Callable[[], object], timeout: float = 30, 
 class Process:
     """A process of the installation, ended by its own pid and never by name."""
 
-    def __init__(self, name: str, argv: list[str], env: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, argv: list[str], env: dict[str, str], log: Path, cwd: Path = ROOT) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
-                argv, env=env, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                argv, env=env, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
 
     @property
@@ -73,6 +73,7 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="mailer-test-"))
         prefix = f"test-{secrets.token_hex(4)}"
         self.queues = {lane: f"{prefix}.{lane}" for lane in ("high", "medium", "low")}
+        self.prefix = prefix
         self.processes: list[Process] = []
         celery = more.pop("celery", {})
         self.config = {
@@ -83,7 +84,8 @@ class Site:
             "default_queue": f"{prefix}.celery",
             "mailer": f"{{**{{'QUEUES': {self.queues!r}}}, **{mailer}}}",
             "transport_options": transport_options(broker),
-            "celery": {"WORKER_PREFETCH_MULTIPLIER": 1, **celery},
+            # Workers of another installation on the same broker must not answer to this one's commands.
+            "celery": {"WORKER_PREFETCH_MULTIPLIER": 1, "CONTROL_EXCHANGE": prefix, **celery},
             **more,
         }
 

@@ -7,16 +7,19 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.admin import AdminSite
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from celery_mailer import routing
 from celery_mailer.admin import cluster, dashboard, tallies
 from celery_mailer.admin.cluster import Answer, Asker, ask
+from celery_mailer.admin.emails import EmailAdmin
 from celery_mailer.admin.plots import Column, Part, ceiling, stacked
+from celery_mailer.admin.providers import ProviderAdmin
 from celery_mailer.admin.tallies import HOUR, MINUTES, Tallies, Tally, together
 from celery_mailer.models import Email, ProviderState
 from celery_mailer.models.pause import pause
@@ -89,13 +92,22 @@ def test_a_lane_shows_what_waits_and_the_oldest_that_is_due(admin):  # noqa: F81
     now = timezone.now()
     for minutes in (90, 3, -30):
         email = make_email(priority="high")
-        Email.objects.filter(pk=email.pk).update(due_at=now - timedelta(minutes=minutes))
+        Email.objects.filter(pk=email.pk).update(attempt_count=1, due_at=now - timedelta(minutes=minutes))
     lanes = {lane.mark: lane for lane in admin.get(PAGE).context["lanes"]}
     assert list(lanes) == ["now", "high", "medium", "low"]
     high = lanes["high"]
     assert (high.waiting, high.oldest_due, high.queue) == (3, now - timedelta(minutes=90), "mail.high")
     assert (high.depth, high.workers) == (7, 1)
     assert (lanes["low"].waiting, lanes["low"].oldest_due) == (0, None)
+
+
+def test_mail_whose_messages_nobody_takes_has_waited_since_it_was_queued(admin):  # noqa: F811
+    email = make_email()
+    queued = timezone.now() - timedelta(hours=3)
+    under_way = timezone.now() + timedelta(seconds=30)
+    Email.objects.filter(pk=email.pk).update(created_at=queued, due_at=under_way)
+    lanes = {lane.mark: lane for lane in admin.get(PAGE).context["lanes"]}
+    assert lanes["medium"].oldest_due == queued
 
 
 def test_waiting_emails_are_counted_up_to_a_bound(admin, monkeypatch):  # noqa: F811
@@ -138,6 +150,35 @@ def test_the_plots_of_a_day_and_of_a_week_end_where_they_should(admin):  # noqa:
 def test_the_pages_of_the_app_lead_to_it(admin):  # noqa: F811
     for url in (reverse("admin:celery_mailer_email_changelist"), "/admin/celery_mailer/"):
         assert PAGE in admin.get(url).content.decode()
+
+
+BEAT = "/admin/django_celery_beat/periodictask/"
+
+
+def bar(client):
+    """Of the page, the links to others; Django's own list of pages stands beside it."""
+    content = client.get(PAGE).content.decode()
+    return re.search(r'<div class="mailer-bar">(.*?)</div>', content, re.DOTALL)[1]
+
+
+def test_it_leads_to_the_schedules_of_beat(admin):  # noqa: F811
+    assert f'href="{BEAT}"' in bar(admin)
+
+
+@pytest.mark.parametrize(
+    ("permission", "shown"),
+    [("view_periodictask", True), ("change_periodictask", True), ("view_batch", False)],
+)
+def test_it_leads_to_the_schedules_who_may_look_at_them(login, permission, shown):  # noqa: F811
+    assert (f'href="{BEAT}"' in bar(login("view_email", permission))) is shown
+
+
+def test_without_the_schedules_in_the_admin_there_is_no_link_to_them(admin, settings):  # noqa: F811
+    site = AdminSite()
+    site.register(Email, EmailAdmin)
+    site.register(ProviderState, ProviderAdmin)
+    settings.ROOT_URLCONF = (path("admin/", site.urls),)
+    assert "django_celery_beat" not in bar(admin)
 
 
 def test_it_has_no_inline_scripts_and_styles(admin):  # noqa: F811
@@ -200,9 +241,9 @@ def test_workers_that_do_not_serve_a_lane(admin, told):  # noqa: F811
 def test_no_beat(admin):  # noqa: F811
     row = PeriodicTask.objects.filter(task=routing.DISPATCH)
     row.update(last_run_at=None)
-    assert "Beat has never run the dispatcher. Start it" in say_of(admin)
+    assert "Beat has never run. Start it" in say_of(admin)
     row.update(last_run_at=timezone.now() - timedelta(hours=3))
-    assert "Beat has not run the dispatcher for 3" in say_of(admin)
+    assert "Beat has not run for 3" in say_of(admin)
 
 
 def test_a_dispatcher_that_was_switched_off(admin):  # noqa: F811
@@ -215,8 +256,8 @@ def test_a_dispatcher_that_was_switched_off(admin):  # noqa: F811
 
 def test_mail_that_is_due_for_no_visible_reason(admin):  # noqa: F811
     email = make_email()
-    Email.objects.filter(pk=email.pk).update(due_at=timezone.now() - timedelta(minutes=20))
-    assert "Mail has been due for 20" in say_of(admin)
+    Email.objects.filter(pk=email.pk).update(created_at=timezone.now() - timedelta(minutes=20))
+    assert "Mail has been waiting for 20" in say_of(admin)
 
 
 def test_mail_of_a_paused_lane_is_no_trouble(admin):  # noqa: F811

@@ -1,7 +1,7 @@
 """The admin's pages about emails and batches."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.mime.image import MIMEImage
 from io import BytesIO
 
@@ -17,11 +17,12 @@ from celery_mailer import chain
 from celery_mailer.admin import lists, words
 from celery_mailer.admin.preview import remote_images
 from celery_mailer.enqueue import enqueue
-from celery_mailer.models import Batch, Content, Decision, Email, EmailTemplate, Message
+from celery_mailer.models import Batch, Content, Decision, Email, EmailTemplate, Message, Suppression
 from celery_mailer.models import transitions as t
 from celery_mailer.models.recipient import FurtherRecipient
+from celery_mailer.models.suppression import Entry, release, suppress
 from celery_mailer.render.stage import render_emails
-from celery_mailer.values import EmailRequest, Kind, Outcome, Phase, Priority, Status
+from celery_mailer.values import EmailRequest, Kind, Outcome, Phase, Priority, Status, SuppressionReason
 from tests.factories import claim, make_attempt, make_email, make_emails, stored
 from tests.test_inline_images import PNG
 
@@ -97,8 +98,8 @@ def test_the_list_shows_the_rendered_subject(admin):
 
 
 def test_the_list_does_not_show_the_subject_of_a_sensitive_email(admin):
-    make_email(subject="Your code is 1234", sensitive=True)
-    assert "1234" not in text_of(admin.get(LIST))
+    make_email(subject="Your code is hunter-two", sensitive=True)
+    assert "hunter-two" not in text_of(admin.get(LIST))
 
 
 def test_the_list_costs_the_same_however_long_it_is(admin):
@@ -149,6 +150,11 @@ def test_filters(admin, name, value, found):
 def test_a_filter_names_the_condition_of_the_index_that_serves_it(admin, status, implied):
     rows = admin.get(LIST, {"status": status}).context["cl"].queryset
     assert f'"{implied}" IS NOT NULL' in str(rows.query).replace("`", '"')
+
+
+@pytest.mark.parametrize("lookup", ["to__contains", "cc__icontains", "bcc"])
+def test_the_list_is_not_filtered_by_json(admin, lookup):
+    assert admin.get(LIST, {lookup: "x"}).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -337,11 +343,13 @@ def test_a_template_fault_is_shown_on_the_page(admin):
     ("fields", "why"), [({"sensitive": True}, "It is sensitive"), ({"dropped": True}, "no longer stored")]
 )
 def test_what_must_not_be_seen_is_not_shown_to_anybody(admin, fields, why):
-    email = make_email(subject="Your code", message="1234", html_message="<p>1234</p>", sensitive=True)
+    email = make_email(
+        subject="Your code", message="hunter-two", html_message="<p>hunter-two</p>", sensitive=True
+    )
     Content.objects.update(**({"sensitive": False} | fields))
     text = text_of(admin.get(page(email)))
     assert why in text
-    assert "1234" not in text
+    assert "hunter-two" not in text
     for name in ("html", "source"):
         assert admin.get(page(email, name)).status_code == 404
 
@@ -505,6 +513,7 @@ ACTS = {
     "confirm": (in_doubt, "decide_email"),
     "repeat": (in_doubt, "decide_email"),
     "give_up": (in_doubt, "decide_email"),
+    "suppress": (make_email, "add_suppression"),
 }
 
 
@@ -591,6 +600,67 @@ def test_what_was_dropped_cannot_be_resent(admin):
     assert "resend" not in [act.name for act in admin.get(page(email)).context["acts"]]
     assert "no longer stored" in text_of(admin.post(page(email, "act", "resend"), follow=True))
     assert Email.objects.count() == 1
+
+
+def test_the_recipients_are_suppressed_by_hand_for_the_stream(admin):
+    email = make_email(to=["Ada <Ada@Example.com>", "b@example.com"], cc="c@example.com")
+    admin.post(page(email, "act", "suppress"))
+    rows = Suppression.objects.order_by("address")
+    assert [row.address for row in rows] == ["ada@example.com", "b@example.com", "c@example.com"]
+    told = {(row.stream, row.reason, row.note, row.email, row.expires_at) for row in rows}
+    assert told == {("transactional", "manual", "by ada", email, None)}
+    assert "Suppress" in text_of(admin.get(page(email, "history")))
+    assert stored(email).status == "queued"
+
+
+def question(client, email):
+    """What is asked before the recipients are suppressed, or nothing."""
+    content = client.get(page(email)).content.decode()
+    found = re.search(r'action="[^"]*/act/suppress/">(.*?)</form>', content, re.DOTALL)
+    return found and found[1]
+
+
+def test_it_is_said_who_would_be_suppressed(admin):
+    email = make_email(to=["a@example.com", "b@example.com"], bcc='"<i>" <c@example.com>')
+    suppress([Entry("B@example.com", SuppressionReason.MANUAL)])
+    asked = question(admin, email)
+    assert "transactional" in asked
+    assert "a@example.com" in asked
+    assert "b@example.com" not in asked
+    assert "c@example.com" in asked
+    assert "<i>" not in asked
+
+
+@pytest.mark.parametrize(
+    ("entry", "offered"),
+    [
+        ({"stream": "transactional"}, False),
+        ({"stream": ""}, False),
+        ({"stream": "marketing"}, True),
+        ({"stream": "", "reason": SuppressionReason.SOFT_BOUNCE}, True),
+        ({"stream": "", "expires_at": datetime(2999, 1, 1, tzinfo=UTC)}, True),
+    ],
+)
+def test_suppressing_is_offered_where_it_has_an_effect(admin, entry, offered):
+    email = make_email(to="a@example.com")
+    suppress([Entry("a@example.com", **{"reason": SuppressionReason.MANUAL, **entry})])
+    assert (question(admin, email) is not None) is offered
+
+
+def test_who_was_released_may_be_suppressed_again(admin):
+    email = make_email(to="a@example.com")
+    admin.post(page(email, "act", "suppress"))
+    assert "Suppress: 0 emails" in text_of(admin.post(page(email, "act", "suppress"), follow=True))
+    release([Suppression.objects.get().pk], by="ada", note="asked for it")
+    admin.post(page(email, "act", "suppress"))
+    assert Suppression.objects.filter(active=True).count() == 1
+
+
+def test_recipients_are_not_suppressed_from_the_list_which_does_not_name_them(admin):
+    email = make_email()
+    selected = {"action": "suppress_selected", "_selected_action": [email.pk]}
+    admin.post(LIST, selected)
+    assert not Suppression.objects.exists()
 
 
 def test_an_act_that_comes_too_late_changes_nothing_and_says_so(admin):

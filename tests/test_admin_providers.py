@@ -19,7 +19,7 @@ from celery_mailer.deliver.buckets.process import ProcessBuckets
 from celery_mailer.models import Pause, ProviderChange, ProviderState
 from celery_mailer.models.pause import pause
 from tests.factories import claim, make_attempt, make_email
-from tests.test_admin_emails import admin, login, text_of  # noqa: F401 fixtures
+from tests.test_admin_emails import admin, login, make_batch, text_of  # noqa: F401 fixtures
 
 pytestmark = pytest.mark.django_db
 
@@ -168,6 +168,18 @@ def test_what_is_paused_can_be_resumed(admin):  # noqa: F811
     pause("lane", "low", "x")
     assert "“low” goes on" in text_of(admin.post(url("resume"), {"kind": "lane", "name": "low"}, follow=True))
     assert not Pause.objects.exists()
+
+
+@pytest.mark.parametrize(("name", "left"), [("pause", 0), ("resume", 1)])
+def test_a_batch_is_not_paused_or_resumed_with_the_permission_for_providers(login, name, left):  # noqa: F811
+    batch, _ = make_batch(1)
+    subject = {"kind": "batch", "name": str(batch.pk)}
+    if left:
+        pause(**subject, reason="a wrong price")
+    client = login("view_providerstate", "switch_provider")
+    response = client.post(url(name), {**subject, "reason": "x"}, follow=True)
+    assert "Select a valid choice" in text_of(response)
+    assert Pause.objects.count() == left
 
 
 def test_resuming_what_is_not_paused_says_so(admin):  # noqa: F811

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from celery_mailer.models import Event, Suppression
-from celery_mailer.models.suppression import Entry, forget_address, release, suppress
+from celery_mailer.models.suppression import Entry, forget_address, release, suppress, suppressed
 from celery_mailer.tracking.events import Happening, record
 from celery_mailer.values import EventKind, SuppressionReason
 from tests.factories import make_email
@@ -56,10 +57,27 @@ def test_the_list_is_filtered_by_state(admin, row, state, expected):  # noqa: F8
     assert addresses(admin.get(LIST, {"state": state})) == [expected]
 
 
+def test_the_list_is_filtered_by_a_reason_in_the_words_of_the_list(admin, row):  # noqa: F811
+    suppress([Entry("b@example.com", SuppressionReason.COMPLAINT)])
+    response = admin.get(LIST, {"reason": "complaint"})
+    assert addresses(response) == ["b@example.com"]
+    # In the list, and as a filter.
+    assert response.content.decode().count("the recipient called our mail spam") == 2
+    assert len(addresses(admin.get(LIST, {"reason": "unknown"}))) == 2
+
+
 def test_an_address_is_suppressed_by_hand(admin):  # noqa: F811
     assert admin.post(f"{LIST}add/", FORM | {"stream": "marketing"}).status_code == 302
     row = Suppression.objects.get()
     assert (row.address, row.stream, row.reason, row.note) == (A, "marketing", "manual", "asked us")
+
+
+def test_what_the_admin_logs_of_it_does_not_name_the_address(admin):  # noqa: F811
+    admin.post(f"{LIST}add/", FORM)
+    admin.post(f"{LIST}{Suppression.objects.get().pk}/release/", {"note": "asked us"})
+    logged = LogEntry.objects.values_list("object_repr", flat=True)
+    assert len(logged) == 2
+    assert not any("@" in name for name in logged)
 
 
 def test_who_suppressed_it_is_noted_where_nothing_else_is(admin):  # noqa: F811
@@ -76,6 +94,19 @@ def test_a_faulty_form_suppresses_nobody(admin, change):  # noqa: F811
 def test_the_same_is_not_suppressed_twice(admin, row):  # noqa: F811
     assert b"Release it first" in admin.post(f"{LIST}add/", FORM).content
     assert Suppression.objects.count() == 1
+
+
+def test_one_that_has_expired_is_renewed(admin):  # noqa: F811
+    suppress([Entry(A, MANUAL, expires_at=timezone.now() - timedelta(1), note="on leave")])
+    assert admin.post(f"{LIST}add/", FORM).status_code == 302
+    row = Suppression.objects.get()
+    assert (row.address, row.expires_at, row.note) == (A, None, "asked us")
+    assert suppressed([A]) == {A: {"": "manual"}}
+
+
+def test_one_that_has_yet_to_expire_is_not_suppressed_twice(admin):  # noqa: F811
+    suppress([Entry(A, MANUAL, expires_at=timezone.now() + timedelta(1))])
+    assert b"Release it first" in admin.post(f"{LIST}add/", FORM).content
 
 
 def test_a_page_shows_all_there_is_to_know(admin):  # noqa: F811

@@ -270,6 +270,15 @@ def test_the_preview_is_in_the_language_of_the_words(admin):
     assert admin.post(PREVIEW, data).json()["subject"] == "Ja"
 
 
+def test_the_preview_forbids_its_html_to_load_anything_and_says_so(admin):
+    result = admin.post(PREVIEW, words(html_content='<img src="https://elsewhere.example/a.png">')).json()
+    assert result["html"].startswith(
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
+    )
+    assert result["note"] == "1 image from elsewhere is not loaded."
+    assert admin.post(PREVIEW, words()).json()["note"] == ""
+
+
 def test_the_preview_shows_inline_images(admin, media):
     media.mkdir()
     (media / "logo.png").write_bytes(PNG)
@@ -284,6 +293,9 @@ def test_the_preview_shows_inline_images(admin, media):
         ({"html_content": "{{ other }}"}, "html_content", "other"),
         ({"variables": "{"}, "variables", "Expecting"),
         ({"variables": "[]"}, "variables", "object"),
+        ({"variables": "[1]"}, "variables", "object"),
+        ({"variables": "3"}, "variables", "object"),
+        ({"variables": '"x"'}, "variables", "object"),
         ({"subject": "{% include 'missing.html' %}", "variables": ""}, "", "missing.html"),
     ],
 )
@@ -410,6 +422,20 @@ def test_two_versions_are_compared_line_by_line(admin):
     assert "<ins>+ 2</ins>" in content
     assert "&lt;b&gt;three" in content
     assert [difference.label for difference in response.context["differences"]] == ["text"]
+
+
+def test_the_latest_change_is_compared_unless_others_are_asked_for(admin):
+    template = make()
+    template.translated_templates.create(language="de", subject="Hallo")
+    response = admin.get(page(template, "versions"))
+    assert response.context["differences"] is None  # each language has but one
+    template.subject = "Changed"
+    template.save()
+    german = template.translated_templates.get()
+    german.content = "Neu"
+    german.save()
+    pair = admin.get(page(template, "versions")).context["pair"]
+    assert [(v.language, v.content) for v in pair] == [("de", ""), ("de", "Neu")]
 
 
 def test_equal_versions_are_said_to_be_equal(admin):

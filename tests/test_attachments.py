@@ -10,8 +10,9 @@ from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from django.utils import timezone
 
+import celery_mailer
 from celery_mailer import chain, mail, periodic
-from celery_mailer.attaching import read_files
+from celery_mailer.attaching import FOLDER, read_files
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Attachment, Attempt, Email, Enclosure
 from celery_mailer.models.transitions import CANCEL, move
@@ -157,7 +158,7 @@ def test_no_email_is_left_behind_when_its_files_cannot_be_stored(monkeypatch):
 
 def test_half_a_file_that_a_killed_process_left_is_written_anew(real_smtp, media):
     (file,) = read_files("attachments", {"a.bin": ContentFile(ALL_BYTES)})
-    default_storage.save(f"celery_mailer/{file.digest[:2]}/{file.digest}", ContentFile(ALL_BYTES[:10]))
+    default_storage.save(f"{FOLDER}/{file.digest[:2]}/{file.digest}", ContentFile(ALL_BYTES[:10]))
     (part,) = sent(real_smtp, attachments={"a.bin": ContentFile(ALL_BYTES)})
     assert part.get_payload(decode=True) == ALL_BYTES
 
@@ -249,3 +250,8 @@ def test_the_files_of_a_sensitive_email_are_let_go_when_it_is_final():
     kept, secret = (make_email(attachments={"a.txt": ContentFile(b"x")}, sensitive=s) for s in (False, True))
     move([kept.pk, secret.pk], CANCEL)
     assert [enclosure.email_id for enclosure in Enclosure.objects.all()] == [kept.pk]
+
+
+def test_the_folder_of_attachments_is_not_taken_for_the_package():
+    """Without MEDIA_ROOT it is made in the current directory, which may be the first that Python searches."""
+    assert celery_mailer.__name__ != FOLDER

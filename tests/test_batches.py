@@ -2,13 +2,15 @@ import logging
 from datetime import timedelta
 
 import pytest
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from celery_mailer import batches
 from celery_mailer.batches import cancel_batch, pause_batch, progress, resume_batch, tend
 from celery_mailer.models import Batch, Decision, Email, Pause
 from celery_mailer.models import transitions as t
-from celery_mailer.models.pause import resume
+from celery_mailer.models.pause import pause, resume
 from celery_mailer.periodic import dispatch
 from celery_mailer.tasks import send_bulk_email
 from tests.factories import claim, make_email, stored
@@ -126,6 +128,41 @@ def test_a_batch_that_is_cancelled_is_not_resumed(make_batch):
     claim(batch.emails.all())
     cancel_batch(batch.pk)
     assert resume_batch(batch.pk) is False
+    assert Pause.objects.exists()
+
+
+def test_a_batch_that_is_cancelled_is_not_paused(make_batch):
+    batch = make_batch(1)
+    claim(batch.emails.all())
+    cancel_batch(batch.pk)
+    with pytest.raises(ValidationError, match="was cancelled"):
+        pause("batch", str(batch.pk), "lunch", until=timezone.now() + timedelta(seconds=1))
+    held = Pause.objects.get()
+    assert (held.reason, held.until) == (batches.CANCELLED, None)
+
+
+def test_the_command_does_not_pause_a_batch_that_is_cancelled(make_batch):
+    batch = make_batch(1)
+    claim(batch.emails.all())
+    cancel_batch(batch.pk)
+    with pytest.raises(CommandError, match="was cancelled"):
+        call_command("mailer_pause", "batch", str(batch.pk), "--reason", "lunch", "--minutes", "1")
+    assert Pause.objects.get().until is None
+
+
+def test_a_paused_batch_that_is_cancelled_is_held_without_an_end(make_batch):
+    batch = make_batch(1)
+    claim(batch.emails.all())
+    pause("batch", str(batch.pk), "lunch", until=timezone.now() + timedelta(hours=1))
+    cancel_batch(batch.pk)
+    held = Pause.objects.get()
+    assert (held.reason, held.until) == (batches.CANCELLED, None)
+
+
+def test_a_batch_may_be_cancelled_once_more(make_batch):
+    batch = make_batch(1)
+    claim(batch.emails.all())
+    assert [cancel_batch(batch.pk), cancel_batch(batch.pk)] == [0, 0]
     assert Pause.objects.exists()
 
 

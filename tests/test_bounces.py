@@ -4,6 +4,15 @@ import pytest
 
 from celery_mailer.log.bounces import classify, enhanced_code_in, reply_code_in
 
+CALLED_BACK = (
+    "550-Verification failed for <bounce@shop.example> 550-Called: 192.0.2.1 550-Sent: RCPT"
+    " TO:<bounce@shop.example> 550-Response: 550 5.1.1 <bounce@shop.example>: User unknown 550 Sender verify"
+    " failed"
+)
+AT_A_RATE = (
+    "550-5.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional"
+    " messages from being delivered."
+)
 REFUSALS = [
     # Postfix
     (
@@ -24,7 +33,7 @@ REFUSALS = [
     (None, "", "Unrouteable address", "hard"),
     (550, "", "550 relay not permitted", ""),
     (None, "5.0.0", "all relevant MX records point to non-existent hosts: no such domain", "hard"),
-    (550, "5.5.0", "550 Sender verify failed", "soft"),
+    (550, "5.5.0", "550 Sender verify failed", ""),
     # Exchange
     (550, "5.1.10", "RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup", "hard"),
     (550, "5.4.1", "550 5.4.1 Recipient address rejected: Access denied. AS(201806281)", "hard"),
@@ -59,6 +68,30 @@ REFUSALS = [
     (554, "5.6.0", "Data format error", ""),
     (550, "5.1.0", "Address rejected", "soft"),
     (550, "5.1.0", "Invalid recipient", "hard"),
+    # About us, whatever it says that there is none of
+    (550, "", CALLED_BACK, ""),
+    (550, "", "Sender domain does not exist", ""),
+    (550, "", "Domain of sender address shop@x.example does not exist", ""),
+    (550, "", "Invalid sender address, domain not found", ""),
+    (553, "", "sorry, your envelope sender domain must exist", ""),
+    (550, "", "Client host rejected: cannot find your hostname: domain not found", ""),
+    (550, "", "HELO name not found: host or domain name not found", ""),
+    # For now
+    (550, "", AT_A_RATE, "soft"),
+    (550, "", "5.2.1 Mailbox temporarily disabled", "soft"),
+    (550, "", "Recipient address temporarily unavailable", "soft"),
+    (550, "5.2.1", "The mailbox does not take mail", "soft"),
+    (550, "5.2.1", "Mailbox disabled, not accepting messages", "hard"),
+    (554, "5.7.1", "Temporarily rejected", ""),
+    # A code that the words contradict
+    (550, "", "5.1.1 Message blocked by content filter: spam", ""),
+    (550, "5.1.1", "<a@b.example>: Recipient address rejected: Greylisted", ""),
+    (
+        550,
+        "5.1.1",
+        "<spam@b.example>: User unknown, says antispam.b.example or spam-filter.b.example",
+        "hard",
+    ),
 ]
 
 

@@ -1,18 +1,17 @@
 """The pages in a real browser: Debian's Chromium, led by Playwright (the extra ``browser``)."""
 
 import re
-import shutil
+import zlib
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.services import chromium
 from tests.site import Site, wait_until
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.browser,
     pytest.mark.timeout(180),
     pytest.mark.xdist_group("processes"),
 ]
@@ -49,17 +48,29 @@ SERVE = """
 PREPARE = """
     from django.contrib.auth.models import User
     from django.test import Client
+    from celery_mailer import tokens
     from celery_mailer.enqueue import enqueue
     from celery_mailer.models import EmailTemplate
-    from celery_mailer.values import EmailRequest
+    from celery_mailer.models.suppression import Entry, Suppression, digest_of, suppress
+    from celery_mailer.values import EmailRequest, SuppressionReason
 
     client = Client()
     client.force_login(User.objects.create_superuser("ada", "ada@example.com"))
-    template = EmailTemplate.objects.create(name="hello", subject="Hello", html_content="<p>Hello</p>")
-    request = EmailRequest(to="a@example.com", subject="s", message="m")
+    words = {"language": "en", "subject": "Hello", "html_content": "<p>Hello {{ name }}</p>"}
+    template = EmailTemplate.objects.create(name="hello", variables={"name": "Ada"}, **words)
+    words = {"language": "de", "subject": "Hallo", "html_content": "<p>Hallo {{ name }}</p>"}
+    template.translated_templates.create(**words)
+    template.subject = "Hello again"
+    template.save()
+    request = EmailRequest(to="a@example.com", subject="s", message="m", stream="marketing")
     (email,) = enqueue([request], as_batch=True, start=False)
+    suppress([Entry("gone@example.com", SuppressionReason.HARD_BOUNCE)])
+    packed = tokens.pack_subscription(tokens.Subscription(email.pk, digest_of("a@example.com"), "marketing"))
     result = {
-        "session": client.cookies["sessionid"].value, "template": template.pk, "batch": str(email.batch_id)
+        "session": client.cookies["sessionid"].value, "template": template.pk, "batch": str(email.batch_id),
+        "unsubscribe": tokens.sign(tokens.Purpose.UNSUBSCRIBE, packed),
+        "preferences": tokens.sign(tokens.Purpose.PREFERENCES, packed),
+        "suppression": str(Suppression.objects.get().pk),
     }
 """
 
@@ -86,6 +97,7 @@ class Served(Site):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
+    chromium()
     site = Served(f"sqlite:///{tmp_path_factory.mktemp('browser')}/site.sqlite3", "memory://", 25, MAILER)
     try:
         site.migrate()
@@ -98,12 +110,13 @@ def site(tmp_path_factory):
 @pytest.fixture(params=["light", "dark"])
 def browser(request, site):
     """A page of somebody who may do everything. ``faults`` and ``elsewhere`` are what must stay empty."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: the extra browser")
+    from playwright import sync_api as api
+
     cookie = {"name": "sessionid", "value": site.rows["session"], "url": site.address}
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        context = chromium.new_context(color_scheme=request.param, base_url=site.address)
+        started = playwright.chromium.launch(executable_path=chromium(), args=options)
+        context = started.new_context(color_scheme=request.param, base_url=site.address)
         context.add_cookies([cookie])
         page = context.new_page()
         page.faults, page.elsewhere, page.timeout_error = [], [], api.TimeoutError
@@ -111,7 +124,7 @@ def browser(request, site):
         # What its policy forbids does not come so far.
         context.route(_elsewhere, lambda route: (page.elsewhere.append(route.request.url), route.abort()))
         yield page
-        chromium.close()
+        started.close()
 
 
 def _elsewhere(url):
@@ -119,11 +132,18 @@ def _elsewhere(url):
 
 
 def background(page):
-    shade = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return int(re.search(r"\d+", shade)[0])
+    """How bright it is, 0 to 255, as it is seen: a page may leave its colours to the browser."""
+    png = page.screenshot(clip={"x": 0, "y": DESKTOP["height"] - 1, "width": 1, "height": 1})
+    data, at = b"", 8
+    while at < len(png):
+        size = int.from_bytes(png[at : at + 4])
+        data += png[at + 8 : at + 8 + size] if png[at + 4 : at + 8] == b"IDAT" else b""
+        at += size + 12
+    return max(zlib.decompress(data)[1:4])  # after the filter, which a single pixel has no use for
 
 
 ADMIN = "/admin/celery_mailer"
+DESKTOP, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 720}
 
 
 def test_every_page_comes_up_in_the_colours_of_the_system(browser, site, request):
@@ -133,17 +153,28 @@ def test_every_page_comes_up_in_the_colours_of_the_system(browser, site, request
         f"{ADMIN}/email/": "Select email to view",
         f"{ADMIN}/email/{email}/change/": "Hello",
         f"{ADMIN}/batch/{site.rows['batch']}/change/": "Batch",
+        f"{ADMIN}/batch/": "Select batch to view",
+        f"{ADMIN}/event/": "Select event to view",
+        f"{ADMIN}/suppression/": "Select suppression to view",
+        f"{ADMIN}/suppression/{site.rows['suppression']}/change/": "Suppression",
+        f"{ADMIN}/emailtemplate/": "Select email template to change",
         f"{ADMIN}/emailtemplate/{site.rows['template']}/change/": "Change email template",
+        f"{ADMIN}/emailtemplate/{site.rows['template']}/versions/": "Versions",
         f"{ADMIN}/providerstate/": "Providers",
         f"{ADMIN}/providerstate/default/change/": "Provider",
         "/inbox/": "Inbox",
         f"/inbox/{captured}/": "Inbox",
+        f"/mail/u/{site.rows['unsubscribe']}": "Unsubscribe",
+        f"/mail/p/{site.rows['preferences']}": "Which mail you get",
     }
     dark = "dark" in request.node.callspec.id
     for address, heading in pages.items():
         assert browser.goto(address).status == 200, address
         assert browser.locator("h1", has_text=heading).count() == 1, address
         assert (background(browser) < 60) is dark, address
+        browser.set_viewport_size(PHONE)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
+        browser.set_viewport_size(DESKTOP)
     assert (browser.faults, browser.elsewhere) == ([], [])
 
 
@@ -159,6 +190,60 @@ def test_a_hostile_email_runs_nothing_and_loads_nothing(browser, site):
         browser.locator("h2 >> nth=0").wait_for()
         assert (browser.title(), browser.url) == (title, here)
     assert browser.elsewhere == []
+
+
+def test_the_preview_of_a_hostile_template_runs_nothing_and_loads_nothing(browser):
+    browser.goto(f"{ADMIN}/emailtemplate/add/")
+    title = browser.title()
+    browser.get_by_label("HTML", exact=False).and_(browser.locator("textarea:visible")).fill(HOSTILE)
+    browser.frame_locator("#mailer-preview iframe").get_by_role("heading", name="Hello").wait_for()
+    browser.get_by_text("images from elsewhere are not loaded").wait_for()
+    assert (browser.title(), browser.elsewhere, browser.faults) == (title, [], [])
+
+
+def test_the_languages_of_a_template_are_tabs_with_a_preview_of_what_is_typed(browser, site):
+    browser.goto(f"{ADMIN}/emailtemplate/{site.rows['template']}/change/")
+    preview = browser.frame_locator("#mailer-preview iframe")
+    preview.get_by_text("Hello Ada").wait_for()
+    browser.get_by_role("tab", name="English").focus()
+    browser.keyboard.press("ArrowRight")
+    german = browser.get_by_role("tabpanel", name="German")
+    assert german.is_visible()
+    assert not browser.get_by_role("tabpanel", name="English").is_visible()
+    preview.get_by_text("Hallo Ada").wait_for()
+    html = german.get_by_label("HTML:")
+    html.press_sequentially("<b>Neu</b>")
+    preview.get_by_text("Neu", exact=True).wait_for()
+    html.press_sequentially("{% if %}")
+    browser.get_by_text("HTML: Bad syntax").wait_for()
+    assert browser.faults == []
+
+
+def test_a_template_is_tested_and_an_older_version_restored(browser, site):
+    browser.goto(f"{ADMIN}/emailtemplate/{site.rows['template']}/change/")
+    browser.get_by_role("button", name="to ada@example.com").press("Enter")
+    browser.get_by_text("A test is on its way").wait_for()
+    browser.get_by_role("link", name="Versions").press("Enter")
+    browser.locator("ins").wait_for()
+    assert browser.locator("ins").count() == browser.locator("del").count() == 1
+    browser.get_by_role("button", name="Restore").press("Enter")
+    browser.get_by_text("Restored.").wait_for()
+
+
+def test_a_recipient_leaves_and_comes_back_by_keyboard(browser, site):
+    browser.goto(f"/mail/u/{site.rows['unsubscribe']}")
+    browser.keyboard.press("Tab")
+    browser.keyboard.press("Enter")
+    browser.get_by_role("heading", name="You are unsubscribed").wait_for()
+    browser.keyboard.press("Tab")
+    browser.keyboard.press("Enter")
+    box = browser.get_by_label("Marketing")
+    box.wait_for()
+    assert not box.is_checked()
+    for key in ("Tab", "Space", "Tab", "Enter"):
+        browser.keyboard.press(key)
+    browser.get_by_text("Your choice is saved.").wait_for()
+    assert browser.get_by_label("Marketing").is_checked()
 
 
 def test_the_dashboard_refreshes_itself_unless_it_is_asked_not_to(browser):

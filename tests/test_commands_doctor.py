@@ -309,6 +309,19 @@ def test_fault_no_worker(serving):
     )
 
 
+def test_a_broker_that_carries_no_questions_to_workers_is_no_fault(serving, monkeypatch):
+    serving.clear()
+    monkeypatch.setattr(broker, "can_ask_workers", lambda: False)
+    ((level, area, words, _),) = consult()
+    assert (level, area) == ("skipped", "workers")
+    assert "cannot be seen" in words
+
+
+def test_amazon_sqs_carries_none(celery_app):
+    celery_app(broker_url="sqs://")
+    assert not broker.can_ask_workers()
+
+
 def test_fault_a_worker_without_a_lane(serving):
     serving["w1@host"] = ["celery", "mail.high", "mail.medium"]
     assert only(consult()) == (
@@ -338,6 +351,12 @@ def test_fault_beat_runs_no_longer():
 
 def test_beat_writes_down_only_now_and_then_that_it_runs():
     PeriodicTask.objects.update(last_run_at=timezone.now() - timedelta(minutes=4))
+    assert consult() == []
+
+
+def test_beat_writes_down_its_first_run_whichever_job_that_was_of():
+    PeriodicTask.objects.update(last_run_at=None)
+    PeriodicTask.objects.filter(task="celery_mailer.settle").update(last_run_at=timezone.now())
     assert consult() == []
 
 

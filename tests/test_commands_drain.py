@@ -4,17 +4,21 @@ import fcntl
 import json
 from datetime import timedelta
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from celery_mailer import chain
+from celery_mailer import batches, chain
 from celery_mailer.management import drain as draining
 from celery_mailer.management.progress import Progress
-from celery_mailer.models import Attachment, Email
+from celery_mailer.models import Attachment, Batch, Email, Event
 from celery_mailer.models.pause import pause
+from celery_mailer.tasks import send_bulk_email
+from celery_mailer.tracking.events import Happening, record
+from celery_mailer.values import EventKind
 from tests.conftest import smtp_provider
 from tests.factories import claim, make_attempt, make_email, make_emails, stored
 from tests.servers import databases
@@ -33,6 +37,11 @@ def run(name, *arguments, **options):
 
 def drained(*arguments):
     return json.loads(run("mailer_drain", "--json", *arguments))
+
+
+def make_batch(number, first="u@example.com", **arguments):
+    people = [first, *(f"u{i}@example.com" for i in range(number - 1))]
+    return Batch.objects.get(pk=send_bulk_email.delay(subject="x", recipients=people, **arguments).id)
 
 
 @pytest.mark.parametrize("name", ["mailer_drain", "send_queued_mail"])
@@ -104,6 +113,41 @@ def test_what_nobody_judged_is_judged():
     make_attempt(email, claim([email]), finished_at=timezone.now() - MINUTE)
     drained()
     assert stored(email).status == "sent"
+
+
+def test_what_was_cancelled_is_cancelled_to_the_last(monkeypatch):
+    monkeypatch.setattr(batches, "STEP", 1)
+    monkeypatch.setattr(batches, "STEPS", 1)
+    batch = make_batch(4)
+    batches.cancel_batch(batch.pk)
+    assert drained() == {}
+    assert batches.progress(batch.pk) == {"cancelled": 4}
+
+
+def test_when_a_canary_was_sent_the_others_go_in_the_same_run(real_smtp):
+    make_batch(10, canary=2)
+    assert drained() == {"sent": 10}
+
+
+def test_what_a_batch_lets_go_is_not_published(real_smtp, monkeypatch):
+    batch = make_batch(3, canary=1)
+    batches.resume_batch(batch.pk)
+    monkeypatch.setattr(chain, "publish", None)
+    assert drained() == {"sent": 3}
+
+
+def test_what_a_canary_holds_stays_where_the_first_failed(settings, real_smtp):
+    settings.CELERY_MAILER = {"PROVIDERS": {"default": {"URL": "simulator://"}}}
+    make_batch(3, canary=1, first="bounce@simulator.test")
+    assert drained() == {"failed": 1}
+
+
+def test_events_that_came_before_their_email_find_it(real_smtp):
+    email = make_email()
+    record([Happening(EventKind.OPENED, timezone.now(), email_id=uuid4())])
+    Event.objects.update(named_email=email.pk, match_at=timezone.now())
+    drained()
+    assert Event.objects.get().email == email
 
 
 def test_what_stays_queued_does_not_keep_it_from_ending(monkeypatch):

@@ -10,9 +10,11 @@ from django.core.management import CommandError, call_command, load_command_clas
 from django.utils import timezone
 
 from celery_mailer import broker, chain
+from celery_mailer.batches import cancel_batch
 from celery_mailer.management.commands import mailer_send_test
-from celery_mailer.models import Decision, Email, Pause, ProviderState
+from celery_mailer.models import Batch, Decision, Email, Pause, ProviderState
 from celery_mailer.models.pause import pause
+from celery_mailer.tasks import send_bulk_email
 from tests.factories import claim, make_email, make_emails, stored
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +59,19 @@ def in_status(status, **arguments):
     values = {"deferred": {"due_at": timezone.now() + MINUTE}, "queued": {"due_at": timezone.now()}}
     Email.objects.filter(pk=email.pk).update(status=status, **values.get(status, {"due_at": None}))
     return email
+
+
+def make_batch(number=1, **arguments):
+    people = [f"u{i}@example.com" for i in range(number)]
+    return Batch.objects.get(pk=send_bulk_email.delay(subject="x", recipients=people, **arguments).id)
+
+
+def being_cancelled():
+    """A batch that beat is still to cancel an email of."""
+    batch = make_batch()
+    claim(batch.emails.all())
+    cancel_batch(batch.pk)
+    return batch
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -207,6 +222,14 @@ def test_cancel_fails_for_what_is_under_way():
         run("mailer_cancel", str(email.pk))
 
 
+@pytest.mark.parametrize(
+    ("name", "done"), [("mailer_cancel", {"cancelled": 1}), ("mailer_retry", {"retried": 1})]
+)
+def test_an_id_that_is_given_twice_is_one_email(name, done):
+    pk = str(in_status("deferred").pk)
+    assert answer(name, pk, pk) == done
+
+
 @pytest.mark.parametrize("name", ["mailer_cancel", "mailer_retry"])
 def test_ids_that_no_email_has_are_an_error(name):
     unknown = uuid4()
@@ -313,6 +336,7 @@ def test_pause_may_have_a_length():
         (("batch", "17", "--reason", "r"), "Give the id of a batch"),
         (("lane", "low", "--reason", "r", "--until", "2001-01-01T00:00"), "has passed already"),
         (("lane", "low", "--reason", "r", "--minutes", "0"), "has passed already"),
+        (("lane", "low", "--reason", "r", "--minutes", "99999999999"), "--minutes: 99999999999 "),
         (("lane", "low", "--reason", "r", "--until", "soon"), "'soon' is no time"),
         (("lane", "low", "--reason", "r", "--until", "2001-13-01T00:00"), "is no time"),
         (("lane", "low"), "--reason"),
@@ -322,6 +346,26 @@ def test_pause_may_have_a_length():
 def test_pause_refuses_what_makes_no_sense(arguments, fault):
     with pytest.raises(CommandError, match=fault):
         run("mailer_pause", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("mailer_pause", ("--reason", "r", "--minutes", "1")), ("mailer_resume", ())]
+)
+def test_a_batch_that_does_not_exist_is_an_error_that_names_it(name, more):
+    unknown = uuid4()
+    with pytest.raises(CommandError, match=f"There is no batch {unknown}"):
+        run(name, "batch", str(unknown), *more)
+    assert not Pause.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("mailer_pause", ("--reason", "r", "--minutes", "1")), ("mailer_resume", ())]
+)
+def test_what_holds_a_batch_that_is_being_cancelled_stays(name, more):
+    batch = being_cancelled()
+    with pytest.raises(CommandError, match="This batch was cancelled"):
+        run(name, "batch", str(batch.pk), *more)
+    assert (Pause.objects.get().reason, Pause.objects.get().until) == ("cancelled", None)
 
 
 def test_resume_ends_a_pause():
@@ -342,3 +386,22 @@ def test_resume_of_what_nothing_is_called_is_an_error():
 def test_resume_ends_the_pause_of_what_is_no_longer_configured():
     Pause.objects.create(kind="stream", name="gone", reason="r")
     assert answer("mailer_resume", "stream", "gone") == {"resumed": True}
+
+
+def test_resume_takes_the_id_of_a_batch_as_pause_does():
+    batch = make_batch()
+    run("mailer_pause", "batch", batch.pk.hex, "--reason", "r")
+    assert answer("mailer_resume", "batch", batch.pk.hex) == {"resumed": True}
+
+
+def test_resume_lets_go_what_a_canary_holds():
+    batch = make_batch(3, canary=1)
+    assert answer("mailer_resume", "batch", str(batch.pk)) == {"resumed": True}
+    assert Batch.objects.get().stage == Batch.Stage.RELEASE
+
+
+def test_resume_ends_the_pause_of_a_batch_that_was_deleted():
+    batch = make_batch()
+    pause("batch", str(batch.pk), "r")
+    Batch.objects.all().delete()
+    assert answer("mailer_resume", "batch", str(batch.pk)) == {"resumed": True}

@@ -14,10 +14,11 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from celery_mailer import conf
-from celery_mailer.deliver import providers
+from celery_mailer.deliver import providers, turn
 from celery_mailer.deliver import slice as deliver_slice
 from celery_mailer.deliver.breaker import FIRST
 from celery_mailer.deliver.slice import WINDOW, deliver_emails, in_doubt
+from celery_mailer.deliver.turn import SECONDS, Waiting
 from celery_mailer.exceptions import UnknownProvider
 from celery_mailer.models import Attempt, Content, Decision, Email
 from celery_mailer.models.transitions import CLAIM, DEFER, WAKE, move
@@ -112,6 +113,7 @@ def clock(monkeypatch):
 
     clock = Ahead()
     monkeypatch.setattr(deliver_slice, "time", clock)
+    monkeypatch.setattr(turn, "time", clock)
     return clock
 
 
@@ -324,6 +326,52 @@ def test_a_slice_claims_no_more_than_it_has_time_for(fake, clock):
     fake.on_send = slow
     deliver(emails, seconds=3.5)
     assert claimed[0] == 3
+
+
+class Idle:
+    """Nothing waits beside the slice; what it passes on is kept."""
+
+    def __init__(self):
+        self.passed = []
+        self.asked = 0
+
+    def waiting(self):
+        self.asked += 1
+        return Waiting.NOTHING
+
+    def pass_on(self, ids):
+        rows = Email.objects.filter(pk__in=ids)
+        self.passed.append((ids, set(rows.values_list("status", "attempt_count"))))
+
+
+def test_half_of_what_is_left_is_passed_on_if_nothing_waits(fake, clock):
+    emails = make_emails(12)
+    deliver_slice._pace.learn(0.2)
+    fake.on_send = lambda message, recipients: clock.pass_(0.2)
+    others = Idle()
+    assert deliver_emails([e.pk for e in emails], seconds=SECONDS, others=others) == []
+    assert others.passed[0] == ([e.pk for e in emails[7:]], {("queued", 0)})
+    passed = [pk for ids, _ in others.passed for pk in ids]
+    assert fake.ids() == [e.message_id for e in emails if e.pk not in passed]
+
+
+def test_what_fits_into_the_time_asks_nobody_who_waits(fake, clock):
+    emails = make_emails(3)
+    deliver_slice._pace.learn(0.05)
+    others = Idle()
+    deliver_emails([e.pk for e in emails], seconds=SECONDS, others=others)
+    assert others.asked == 0
+    assert fake.ids() == [e.message_id for e in emails]
+
+
+def test_nothing_is_passed_on_that_would_soon_be_done(fake, clock):
+    emails = make_emails(12)
+    deliver_slice._pace.learn(0.04)
+    fake.on_send = lambda message, recipients: clock.pass_(0.04)
+    others = Idle()
+    deliver_emails([e.pk for e in emails], seconds=SECONDS, others=others)
+    assert others.passed == []
+    assert fake.ids() == [e.message_id for e in emails]
 
 
 def test_without_experience_a_slice_claims_a_window(fake):

@@ -4,7 +4,10 @@ import configparser
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,12 +19,19 @@ from celery.bin.control import inspect
 from celery.bin.worker import worker
 from django.core.management import load_command_class
 
-from celery_mailer import conf
+from celery_mailer import conf, periodic, return_path
+from celery_mailer.management.commands import mailer_bounce
 from celery_mailer.models import Email
+from celery_mailer.models.transitions import MOVES
 from celery_mailer.provider_url import SCHEMES
+from celery_mailer.schedule import SCHEDULE
 from celery_mailer.testing import run_chains
+from celery_mailer.tracking import imap
+from tests.servers import databases
+from tests.site import Site
 
 DOCS = Path(__file__).parent.parent / "docs"
+PACKAGE = Path(conf.__file__).parent
 PAGES = sorted((DOCS / "pages").rglob("*.md"))
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
@@ -65,8 +75,9 @@ def run(code):
 
 def test_there_is_no_other_kind_of_sample():
     kinds = {kind for page in PAGES for _, kind, _ in FENCE.findall(page.read_text())}
-    assert kinds == {"ini", "python", "shell", "yaml"}
-    assert {first_line(sample.values[0]) for sample in samples("python")} == {"# settings.py", "# before", ""}
+    assert kinds == {"aliases", "ini", "python", "shell", "sql", "yaml"}
+    places = {"# settings.py", "# before", "# proj/celery.py, with OpenTelemetry", ""}
+    assert {first_line(sample.values[0]) for sample in samples("python")} == places
 
 
 @pytest.mark.parametrize("code", python_samples("# settings.py"))
@@ -78,8 +89,19 @@ def test_settings_are_known_and_without_faults(code, settings):
     assert conf.problems() == ()
 
 
+def settings_beside(code):
+    """``CELERY_MAILER`` as the page of the sample ``code`` says it first, if it does."""
+    for page in PAGES:
+        found = [textwrap.dedent(sample) for _, _, sample in FENCE.findall(page.read_text())]
+        if code in found:
+            settings = (run(sample) for sample in found if first_line(sample) == "# settings.py")
+            return next(settings, {}).get("CELERY_MAILER", {})
+    raise AssertionError(code)
+
+
 @pytest.mark.parametrize("code", python_samples(""))
-def test_what_sends_sends(code, db, mailoutbox):
+def test_what_sends_sends(code, db, mailoutbox, settings):
+    settings.CELERY_MAILER = settings_beside(code)
     with run_chains():
         run(code)
     assert len(mailoutbox) == Email.objects.filter(status="sent").count() > 0
@@ -88,6 +110,54 @@ def test_what_sends_sends(code, db, mailoutbox):
 @pytest.mark.parametrize("code", python_samples("# before"))
 def test_what_was_before_is_python(code):
     assert "send_mail_task" in run(code)
+
+
+@pytest.mark.parametrize("code", python_samples("# proj/celery.py, with OpenTelemetry"))
+def test_the_tracer_of_the_sample_starts(code):
+    """In a process of its own: a tracer is there for all of the process, and for good."""
+    subprocess.run([sys.executable, "-c", f"{code}\ntrace()"], check=True)
+
+
+PARTITIONED = """
+    from django.db import connection
+    from django.utils import timezone
+    from celery_mailer import chain, periodic
+    from celery_mailer.enqueue import enqueue
+    from celery_mailer.models import Attempt, Email
+    from celery_mailer.models.transitions import WAKE, move
+    from celery_mailer.values import EmailRequest
+
+    def send(*to):
+        ids = [e.pk for e in enqueue([EmailRequest(to=a, subject="s") for a in to], start=False)]
+        chain.run(ids)
+        return ids
+
+    send("before@example.com", "twice@example.com")
+    with connection.cursor() as cursor:
+        for statement in {statements!r}:
+            cursor.execute(statement)
+    send("after@example.com")
+    (waiting,) = send("defer@simulator.test")
+    move([waiting], WAKE, due_at=timezone.now())
+    chain.run([waiting])
+    found = [Email.objects.filter(status="sent").count(), Email.objects.get(pk=waiting).attempts.count()]
+    Email.objects.update(finished_at=timezone.now() - timedelta(days=365))
+    Email.objects.filter(pk=waiting).update(finished_at=None)
+    periodic.cleanup()
+    result = [*found, Email.objects.count(), Attempt.objects.count()]
+"""
+
+
+@pytest.mark.postgres
+def test_partitioned_attempts_are_written_found_retried_and_cleaned_up():
+    code = "\n".join(sample.values[0] for sample in samples("sql"))
+    statements = [statement for statement in code.split(";") if statement.strip()]
+    with databases.postgres() as url:
+        site = Site(url, "memory://", 25, "{'PROVIDERS': {'default': {'URL': 'simulator://'}}}")
+        site.migrate()
+        assert site.run(PARTITIONED.format(statements=statements)) == [3, 2, 1, 2]
+        site.manage("migrate", "--check")
+        site.close()
 
 
 def check_celery(words):
@@ -132,6 +202,14 @@ def test_a_command_has_these_options(code):
         check_command(shlex.split(line))
 
 
+@pytest.mark.parametrize("code", samples("aliases"))
+def test_what_a_mail_server_pipes_into_is_a_command(code):
+    for command in re.findall(r'^\S+: "\|(.+)"$', code, re.MULTILINE):
+        python, manage, *words = shlex.split(command)
+        assert (Path(python).name, Path(manage).name) == ("python", "manage.py")
+        check_manage([python, manage, *words])
+
+
 @pytest.mark.parametrize("code", samples("ini"))
 def test_a_unit_of_systemd_starts_a_command_that_exists(code):
     unit = configparser.ConfigParser(strict=True, interpolation=None)
@@ -166,10 +244,53 @@ def test_every_page_is_in_the_navigation():
     )
 
 
+@pytest.mark.parametrize(
+    "fact",
+    [
+        f"has up to {return_path.LONGEST_LOCAL_PART} characters",
+        f"up to {imap.MOST} unseen messages, and of each up to {imap.LARGEST // 2**20} MiB",
+        f"ends with {mailer_bounce.TRY_AGAIN}",
+    ],
+)
+def test_the_numbers_on_the_page_about_bounces_are_the_codes(fact):
+    assert fact in (DOCS / "pages" / "howto" / "bounces.md").read_text()
+
+
 def test_every_command_is_in_the_reference_with_its_options():
     made = hooks.commands()
     assert "## `mailer_import_post_office`" in made
     assert "| `--dry-run` |" in made
+
+
+def test_all_that_the_doctor_says_is_in_the_reference():
+    source = "".join(path.read_text() for path in (PACKAGE / "management/doctor").glob("*.py"))
+    made = hooks.doctor()
+    assert made.count("| fault |") == len(re.findall(r"(?<!def )\bfault\(", source))
+    assert made.count("| warning |") == len(re.findall(r"(?<!def )\bwarning\(", source))
+    assert "No worker answers: nothing is sent. | Start one: celery -A" in made
+    assert "Let this user write to STORAGES[…]" in made
+
+
+def test_every_arrow_of_an_emails_life_is_explained():
+    page = (DOCS / "pages/explanation/life-of-an-email.md").read_text()
+    explained = re.findall(r"`(\w+)`", page.partition("## Each arrow")[2])
+    assert set(explained) - {"expires_at"} == {move.name for move in MOVES}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        f"One run wakes {periodic.DISPATCH_LIMIT:,} emails of each priority",
+        f"while its queue has less than {periodic.SHORT} messages",
+        f"deletes up to {periodic.STEP * periodic.STEPS:,} emails of each stream",
+        "every 5 seconds, that is up to 2,000 a second",
+        "every hour, that is 1.2 million a day",
+    ],
+)
+def test_what_beat_can_do_is_what_the_page_on_scale_says(fact):
+    assert fact in " ".join((DOCS / "pages/howto/scale.md").read_text().split())
+    assert SCHEDULE["celery_mailer.dispatch"] == timedelta(seconds=5)
+    assert SCHEDULE["celery_mailer.cleanup"] == timedelta(hours=1)
 
 
 def test_every_scheme_is_in_the_reference():

@@ -199,6 +199,40 @@ def test_what_a_provider_has_is_no_longer_uncertain(kind):
     assert Decision.objects.get(move="confirm").detail == f"{kind}, says ses"
 
 
+def waiting_for_a_second_copy(**arguments):
+    email = make_email(**arguments)
+    make_attempt(email, claim([email]), "uncertain", kind="no_answer")
+    settle_emails([email.pk])
+    assert stored(email).status == "deferred"
+    return email
+
+
+def test_what_a_provider_has_is_not_sent_again():
+    email = waiting_for_a_second_copy()
+    record([happening(email, EventKind.DELIVERED, provider="ses")])
+    assert (stored(email).status, stored(email).reason) == ("sent", "event")
+    assert Decision.objects.get(move="taken").detail == "delivered, says ses"
+
+
+def test_what_waits_after_a_refusal_is_still_sent():
+    email = make_email()
+    make_attempt(email, claim([email]), "deferred", kind="temporary")
+    settle_emails([email.pk])
+    record([happening(email, EventKind.OPENED)])
+    assert stored(email).status == "deferred"
+
+
+@pytest.mark.parametrize(("about", "status"), [("a@example.com", "deferred"), ("b@example.com", "sent")])
+def test_an_event_says_nothing_of_the_recipients_who_are_in_doubt_but_it_names_another(about, status):
+    email = make_email(to=["a@example.com", "b@example.com"])
+    token = claim([email])
+    replies = {"a@example.com": ["accepted", "", 250], "b@example.com": ["uncertain", "no_answer", None]}
+    make_attempt(email, token, "uncertain", kind="no_answer", recipients=replies)
+    settle_emails([email.pk])
+    record([happening(email, EventKind.DELIVERED, recipient=about)])
+    assert stored(email).status == status
+
+
 def test_what_a_provider_refused_to_send_has_failed():
     email = doubtful()
     record([happening(email, EventKind.REJECTED, provider="ses")])
@@ -249,6 +283,21 @@ def test_words_of_a_server_are_cut():
     email = make_email()
     record([happening(email, EventKind.BOUNCED, text="x" * 5000)])
     assert len(Event.objects.get().text) == events_module.LONGEST_TEXT
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "\0"], ids=["half a pair", "NUL"])
+def test_words_that_no_database_stores_are_cleaned(odd):
+    email, word = make_email(to=["a@example.com", "b@example.com"]), f"x{odd}y"
+    values = {"recipient": f"{word}@example.com", "text": word, "url": word, "provider_message_id": word}
+    told = [
+        happening(email, EventKind.BOUNCED, event_id=word, **values),
+        Happening(EventKind.BOUNCED, NOON, message_id=word, event_id="2", **values),
+    ]
+    assert record(told) == 2
+    assert record(told) == 0
+    for event in Event.objects.all():
+        stored_as = [event.recipient, event.text, event.url, event.named_message_id]
+        assert odd not in "".join(stored_as)
 
 
 def test_a_doubt_that_comes_after_the_event_is_none():

@@ -5,7 +5,7 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
-from django.core.files.storage import default_storage
+from django.core.files.storage import Storage, default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
@@ -21,6 +21,13 @@ from tests.conftest import leave_the_outbox
 from tests.post_office import FAILED, QUEUED, REQUEUED, SENT, attach, insert, log, mail, template
 
 pytestmark = pytest.mark.django_db
+
+# Columns of an attachment whose file holds b"abc", and what is said of it.
+DAMAGED = [
+    pytest.param({"headers": {"Content-Transfer-Encoding": "base64"}}, "is no base64: Incorrect padding"),
+    pytest.param({"headers": ["Content-ID", "<logo>"]}, "has headers that are no JSON object"),
+    pytest.param({"file": "../outside.bin"}, "has a path outside of the storage"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -319,6 +326,58 @@ class TestAttachments:
         assert email.status == "failed"
         assert email.decisions.get().detail == "attachments: the file of a.pdf is not in the storage"
 
+    @pytest.mark.parametrize(("values", "fault"), DAMAGED)
+    def test_a_waiting_email_does_not_leave_without_a_file_that_is_damaged(self, values, fault):
+        insert("email", [mail(1), mail(2)])
+        attach(1, b"abc", 1, name="a.pdf", **values)
+        assert report()["unsendable"] == [f"email 1: attachments: the file of a.pdf {fault}"]
+        assert [email.status for email in Email.objects.order_by("pk")] == ["failed", "queued"]
+
+    @pytest.mark.parametrize(("values", "fault"), DAMAGED)
+    def test_a_dry_run_finds_a_file_that_is_damaged(self, values, fault):
+        insert("email", [mail(1), mail(2)])
+        attach(1, b"abc", 1, **values)
+        dry = report("--dry-run")
+        assert report() == {**dry, "dry_run": False}
+
+    def test_a_file_that_cannot_be_read_now_ends_the_import_and_no_email(self, monkeypatch):
+        def refuse(*args):
+            raise PermissionError(13, "Permission denied", "a.pdf")
+
+        insert("email", [mail(1)])
+        attach(1, b"abc", 1)
+        with (
+            monkeypatch.context() as patched,
+            pytest.raises(CommandError, match="Permission denied"),
+        ):
+            patched.setattr(Storage, "open", refuse)
+            run()
+        assert report()["emails"] == {"queued": 1}
+
+    def test_an_attachment_without_a_row_is_lost(self):
+        insert("email", [mail(1), mail(2)])
+        insert("attachment_emails", [{"attachment_id": 7, "email_id": 1}])
+        fault = "attachments: the file of attachment 7 is not in the storage"
+        assert report()["unsendable"] == [f"email 1: {fault}"]
+        assert Email.objects.count() == 2
+
+    def test_each_file_that_is_lost_is_named(self):
+        insert("email", [mail(1)])
+        attach(1, None, 1, name="a.pdf")
+        attach(2, b"abc", 1, name="b.pdf", headers=[1])
+        assert report()["files_lost"] == 2
+        assert Email.objects.get().decisions.get().detail == (
+            "attachments: the file of a.pdf is not in the storage;"
+            " the file of b.pdf has headers that are no JSON object"
+        )
+
+    @pytest.mark.parametrize(("values", "fault"), DAMAGED)
+    def test_history_does_without_a_file_that_is_damaged(self, values, fault):
+        insert("email", [mail(1, status=SENT)])
+        attach(1, b"abc", 1, **values)
+        assert report()["files_lost"] == 1
+        assert (Email.objects.get().status, Enclosure.objects.count()) == ("sent", 0)
+
     def test_history_does_without_a_file_that_is_lost(self):
         insert("email", [mail(1, status=SENT)])
         attach(1, None, 1)
@@ -395,13 +454,37 @@ class TestAgain:
         assert report()["known"] == 1
         assert not Email.objects.exists()
 
+    @pytest.mark.parametrize("status", [SENT, FAILED, None])
+    def test_history_that_was_cleaned_up_here_does_not_come_back(self, status):
+        yesterday = timezone.now() - timedelta(days=1)
+        insert("email", [mail(1, status=status, created=yesterday, last_updated=yesterday)])
+        run()
+        Email.objects.filter(finished_at=None).update(finished_at=yesterday)  # a person has decided
+        call_command("mailer_cleanup", days=0, stdout=StringIO())
+        assert not Email.objects.exists()
+        again = report()
+        assert (again["known"], again["emails"]) == (1, {})
+        assert not Email.objects.exists()
+
+    def test_what_was_too_old_is_not_marked_as_taken(self):
+        long_ago = timezone.now() - timedelta(days=91)
+        insert("email", [mail(1, status=SENT, created=long_ago, last_updated=long_ago)])
+        run()
+        assert not post_office.rows("log")
+
     def test_post_office_leaves_alone_what_is_ours(self):
         insert("email", [mail(1), mail(2, status=REQUEUED), mail(3, status=SENT)])
         run()
         status = list(post_office.TABLES["email"]).index("status")
         assert [row[status] for row in post_office.rows("email")] == [FAILED, FAILED, SENT]
         kind = list(post_office.TABLES["log"]).index("exception_type")
-        assert [row[kind] for row in post_office.rows("log")] == ["TakenOver", "TakenOver"]
+        assert [row[kind] for row in post_office.rows("log")] == ["TakenOver"] * 3
+
+    def test_what_was_sent_there_stays_sent_in_its_log(self):
+        insert("email", [mail(1, status=SENT), mail(2, status=FAILED), mail(3, status=None)])
+        run()
+        status = list(post_office.TABLES["log"]).index("status")
+        assert [row[status] for row in post_office.rows("log")] == [SENT, FAILED, FAILED]
 
     def test_a_dry_run_says_the_same_and_changes_nothing(self, many):
         there = [post_office.rows(table) for table in post_office.TABLES]

@@ -29,7 +29,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.functional import lazystr
 
 from celery_mailer import chain
-from celery_mailer.attaching import Image, enclose_images
+from celery_mailer.attaching import FOLDER, Image, enclose_images
 from celery_mailer.backends import EmailBackend
 from celery_mailer.deliver.message import build
 from celery_mailer.models import Content, Email, EmailTemplate, Enclosure, Message
@@ -251,7 +251,7 @@ class TestKept:
         ids = [e.pk for e in make_emails(20, html_message=SHOW, context={})]
         render_emails(ids)
         assert len({e.attachment_id for e in Enclosure.objects.all()}) == 1
-        assert len([p for p in (media / "celery_mailer").rglob("*") if p.is_file()]) == 1
+        assert len([p for p in (media / FOLDER).rglob("*") if p.is_file()]) == 1
 
     def test_deliver_knows_that_there_is_something_to_look_for(self, static):
         email, other = make_email(html_message=SHOW, context={}), make_email(html_message="-", context={})

@@ -1,8 +1,10 @@
 """Marks in HTML: the links that are changed, and all that is not."""
 
+import re
 import time
 
 import pytest
+from django.db import OperationalError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -207,6 +209,8 @@ def consents(address, stream):
     asked.append((address, stream))
     if answer == "raises":
         raise RuntimeError(address)
+    if answer == "loses the database":
+        raise OperationalError(address)
     return answer
 
 
@@ -216,7 +220,7 @@ def test_consent_is_asked_for_the_bare_address_and_the_stream(tracking):
     assert asked[-1] == ("ada@example.com", "transactional")
 
 
-@pytest.mark.parametrize("given", [False, "off", "raises", None, "perhaps"])
+@pytest.mark.parametrize("given", [False, "off", "raises", "loses the database", None, "perhaps"])
 def test_without_a_clear_consent_nothing_is_marked(given, tracking, monkeypatch, caplog):
     tracking(CONSENT="tests.test_instrument.consents")
     monkeypatch.setattr(f"{__name__}.answer", given)
@@ -260,8 +264,14 @@ def test_the_link_of_the_callers_own_list_unsubscribe_stays(tracking):
 
 
 def test_a_link_that_would_be_too_long_for_servers_stays(tracking):
-    html = f'<a href="https://example.com/{"x" * 9_000}">x</a>'
+    html = f'<a href="https://example.com/{"x" * 1_500}">x</a>'
     assert out(html, track_opens=False) == html
+
+
+def test_a_tracked_link_has_room_in_the_request_line_of_every_server(tracking):
+    found = out(f'<a href="https://example.com/{"x" * 1_300}">x</a>', track_opens=False)
+    address = re.search(f'"({BASE}c/.+?)"', found)[1]
+    assert 1_500 < len(address) <= 2_000
 
 
 def test_the_message_has_the_marks_and_what_is_stored_has_none(tracking):

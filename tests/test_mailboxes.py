@@ -1,6 +1,7 @@
 """Where bounces come from: a mail server's pipe, a Maildir, an mbox."""
 
 import io
+import json
 import mailbox
 from contextlib import closing
 from email import message_from_bytes
@@ -40,9 +41,14 @@ def mbox(tmp_path):
     return tmp_path / "bounces"
 
 
-def pipe(monkeypatch, raw):
+NESTED = b"".join(
+    b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (level, level) for level in range(3000)
+)
+
+
+def pipe(monkeypatch, raw, *arguments):
     monkeypatch.setattr(mailer_bounce.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
-    call_command("mailer_bounce")
+    call_command("mailer_bounce", *arguments)
 
 
 def broken(raw):
@@ -61,7 +67,7 @@ def test_a_message_that_is_no_bounce_is_taken_from_the_pipe(monkeypatch):
 
 
 def test_with_the_database_away_the_mail_server_is_asked_to_come_again(monkeypatch):
-    monkeypatch.setattr(mailer_bounce, "take", broken)
+    monkeypatch.setattr("celery_mailer.tracking.mailboxes.take", broken)
     with pytest.raises(CommandError) as error:
         pipe(monkeypatch, sample(BOUNCE))
     assert error.value.returncode == 75
@@ -72,7 +78,20 @@ def test_a_mailbox_is_read_once(kind, request, capsys):
     path = request.getfixturevalue(kind)
     call_command("mailer_bounce", f"--{kind}", str(path))
     call_command("mailer_bounce", f"--{kind}", str(path))
-    assert capsys.readouterr().out.splitlines() == ["messages: 3, events: 2", "messages: 0, events: 0"]
+    assert capsys.readouterr().out.splitlines() == [
+        "messages: 3, events: 2, flagged: 0",
+        "messages: 0, events: 0, flagged: 0",
+    ]
+
+
+def test_the_counts_of_a_pipe_are_printed_where_they_are_asked_for(monkeypatch, capsys):
+    pipe(monkeypatch, sample(BOUNCE), "--json")
+    assert json.loads(capsys.readouterr().out) == {"messages": 1, "events": 1}
+
+
+def test_the_counts_of_a_mailbox_are_printed_as_json(maildir, capsys):
+    call_command("mailer_bounce", "--maildir", str(maildir), "--json")
+    assert json.loads(capsys.readouterr().out) == {"messages": 3, "events": 2, "flagged": 0}
 
 
 @pytest.mark.parametrize("kind", ["maildir", "mbox"])
@@ -93,7 +112,74 @@ def test_what_could_not_be_recorded_is_read_again(kind, request, monkeypatch, ca
         with pytest.raises(CommandError):
             call_command("mailer_bounce", f"--{kind}", str(path))
     call_command("mailer_bounce", f"--{kind}", str(path))
-    assert capsys.readouterr().out.strip() == "messages: 3, events: 2"
+    assert capsys.readouterr().out.strip() == "messages: 3, events: 2, flagged: 0"
+
+
+def put(path, kind, raw):
+    """Put a message before the others, as what delivers mail would."""
+    if kind == "maildir":
+        (path / "new" / "0.first").write_bytes(raw)
+    else:
+        path.write_bytes(b"From MAILER-DAEMON Fri May  1 12:00:00 2026\n" + raw + b"\n" + path.read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["maildir", "mbox"])
+def test_a_message_that_cannot_be_read_does_not_stop_the_others(kind, request, capsys):
+    path = request.getfixturevalue(kind)
+    put(path, kind, NESTED)
+    call_command("mailer_bounce", f"--{kind}", str(path))
+    call_command("mailer_bounce", f"--{kind}", str(path))
+    assert capsys.readouterr().out.splitlines() == [
+        "messages: 4, events: 2, flagged: 1",
+        "messages: 0, events: 0, flagged: 0",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["maildir", "mbox"])
+def test_a_message_that_cannot_be_read_is_flagged_for_a_person(kind, request, monkeypatch):
+    def read(raw):
+        if b"hello" in raw:
+            raise RecursionError
+        return []
+
+    monkeypatch.setattr("celery_mailer.tracking.mailboxes.read", read)
+    path = request.getfixturevalue(kind)
+    put(path, kind, b"Subject: hello\n\nspam\n")
+    call_command("mailer_bounce", f"--{kind}", str(path), verbosity=0)
+    box = mailbox.Maildir(path) if kind == "maildir" else mailbox.mbox(path)
+    with closing(box):
+        assert [m["Subject"] for m in box if "F" in m.get_flags()] == ["hello"]
+
+
+@pytest.mark.parametrize("kind", ["maildir", "mbox"])
+def test_a_message_that_a_program_has_seen_arrive_is_read_all_the_same(kind, tmp_path, capsys):
+    path, raw = tmp_path / "bounces", b"Status: O\n" + sample(BOUNCE)
+    (mailbox.Maildir if kind == "maildir" else mailbox.mbox)(path).close()
+    path.touch()
+    put(path, kind, raw)
+    call_command("mailer_bounce", f"--{kind}", str(path))
+    call_command("mailer_bounce", f"--{kind}", str(path))
+    assert [line[:22] for line in capsys.readouterr().out.splitlines()] == [
+        "messages: 1, events: 1",
+        "messages: 0, events: 0",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["maildir", "mbox"])
+def test_line_ends_of_the_wire_make_no_difference_in_a_mailbox(kind, tmp_path, capsys):
+    path, raw = tmp_path / "bounces", sample(BOUNCE).replace(b"Status: 5.1.1", b"Status: 5.1.1 (Refused)")
+    (mailbox.Maildir if kind == "maildir" else mailbox.mbox)(path).close()
+    path.touch()
+    put(path, kind, raw.replace(b"\n", b"\r\n"))
+    call_command("mailer_bounce", f"--{kind}", str(path))
+    assert capsys.readouterr().out.startswith("messages: 1, events: 1")
+    assert b"5.1.1 (Refused)" in next(p for p in [path, *path.rglob("*")] if p.is_file()).read_bytes()
+
+
+def test_a_message_from_a_pipe_that_cannot_be_read_is_refused_for_its_form(monkeypatch):
+    with pytest.raises(CommandError) as error:
+        pipe(monkeypatch, NESTED)
+    assert error.value.returncode == 65
 
 
 @pytest.mark.parametrize("kind", ["maildir", "mbox"])

@@ -176,6 +176,7 @@ def test_what_was_read_can_be_forgotten():
         ("stream", "nile"),
         ("provider", "pigeon"),
         ("batch", "17"),
+        ("batch", "0192f3a0-7c1e-7a52-9d3b-5f0b8c6d2e41"),
         ("lane", ""),
     ],
 )

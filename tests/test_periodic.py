@@ -62,12 +62,32 @@ class TestDispatch:
 
     def test_a_run_is_bounded(self, started, monkeypatch):
         monkeypatch.setattr(periodic, "DISPATCH_LIMIT", 3)
+        monkeypatch.setattr(periodic, "SHORT", 1)
         make_due(make_emails(5))
         assert periodic.dispatch() == {"dispatched": 3}
 
+    def test_a_run_goes_on_while_the_queue_is_short(self, started, monkeypatch):
+        monkeypatch.setattr(periodic, "DISPATCH_LIMIT", 2)
+        monkeypatch.setattr(periodic, "SHORT", 3)
+        monkeypatch.setattr(periodic, "outstanding", lambda queue: 1)
+        make_due(make_emails(7))
+        assert periodic.dispatch() == {"dispatched": 4}
+        assert [len(ids) for ids, _ in started] == [2, 2]
+
+    def test_a_run_ends_with_the_last_that_is_due(self, started, monkeypatch):
+        monkeypatch.setattr(periodic, "DISPATCH_LIMIT", 2)
+        make_due(make_emails(5))
+        assert periodic.dispatch() == {"dispatched": 5}
+
+    def test_a_run_ends_when_the_broker_takes_nothing(self, monkeypatch):
+        monkeypatch.setattr(periodic, "DISPATCH_LIMIT", 2)
+        monkeypatch.setattr(chain, "start", lambda ids, priority: False)
+        make_due(make_emails(5))
+        assert periodic.dispatch() == {"dispatched": 2}
+
     def test_a_lane_with_a_long_queue_gets_nothing_more(self, started, monkeypatch):
         lengths = {"mail.low": periodic.OUTSTANDING, "mail.high": 0, "mail.medium": 0}
-        monkeypatch.setattr(periodic, "_outstanding", lengths.get)
+        monkeypatch.setattr(periodic, "outstanding", lengths.get)
         low, high = make_email(priority="low"), make_email(priority="high")
         make_due([low, high])
         periodic.dispatch()
@@ -80,7 +100,7 @@ class TestDispatch:
         make_due([young], timedelta(minutes=1))
         make_due([old], timedelta(hours=1))
         periodic.dispatch()
-        assert started == [([old.pk], 1)]
+        assert started == [([old.pk], 1), ([young.pk], 1)]
 
 
 class TestRescue:
@@ -185,6 +205,7 @@ class TestCleanup:
             "events_deleted": 0,
             "suppressions_deleted": 0,
             "buckets_deleted": 0,
+            "figures_deleted": 0,
         }
         email.content.refresh_from_db()
         assert (email.content.text, email.content.dropped) == ("", True)

@@ -521,8 +521,9 @@ def test_a_reference_of_many_digits_is_no_error():
     ],
 )
 def test_time_grows_with_the_size_and_no_faster(piece):
-    small, large = (_seconds(piece * count) for count in (1_000, 20_000))
-    assert large < 0.1 + 20 * 5 * small
+    small = _seconds(piece * 1_000)
+    # Whatever else the machine does may slow one try down, and makes none quicker.
+    assert any(_seconds(piece * 20_000) < 0.1 + 20 * 5 * small for _ in range(3))
 
 
 def _seconds(html):

@@ -5,6 +5,9 @@ from io import StringIO
 
 import pytest
 from django.apps import apps
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -20,7 +23,10 @@ from celery_mailer.models import (
     ProviderMessage,
     Suppression,
 )
+from celery_mailer.models.recipient import searchable
 from celery_mailer.models.suppression import Entry, suppress, suppressed
+from celery_mailer.models.transitions import DOUBT, move
+from celery_mailer.tracking import privacy
 from celery_mailer.tracking.events import Happening, record
 from celery_mailer.tracking.privacy import erase_recipient, export_recipient, text_columns
 from celery_mailer.values import EventKind
@@ -32,6 +38,34 @@ ADA = "ada@example.com"
 TO = "Ada Lovelace <Ada@Example.com>"
 
 
+# An address, and how text, HTML, URLs and servers' words write it.
+WRITTEN = (
+    "'{}' email={} /{} *{}* _{}_ `{}` |{}| {{{}}} #{} to:{} <{}> -{} +{} mailto:{}?x {}- {}. !{} ~{} ={}"
+    r" ?a={}&b %3C{}%3E ?e=mailto%3A{}%20 &lt;{}&gt; \n{}\n \u003c{}\u003e user='{}' unknown; rcpt={}"
+)
+SPELLED = {
+    ADA: [
+        ADA,
+        r"ada\u0040example.com",
+        "ada%40example.com",
+        "ada&#64;example.com",
+        "ada&#x40;example.com",
+        "ADA%40EXAMPLE.COM",
+    ],
+    "ann+tag@example.com": ["ann+tag@example.com", "ann%2Btag%40example.com", "ann%2btag@example.com"],
+    "o'brien@example.com": [
+        *("o'brien@example.com", "o&#x27;brien@example.com", "o&#39;brien@example.com"),
+        *("o%27brien%40example.com", "o'brien%40example.com", r"o\u0027brien@example.com"),
+    ],
+    "a&b@example.com": ["a&amp;b@example.com", "a%26b%40example.com", r"a\u0026b@example.com"],
+    "jörg@example.com": ["JÖRG@example.com", "j%C3%B6rg%40example.com", r"J\u00d6RG@example.com"],
+}
+
+
+def written(address):
+    return WRITTEN.replace("{}", address).replace("{{", "{").replace("}}", "}")
+
+
 def finish(email):
     Email.objects.filter(pk=email.pk).update(
         status="sent", due_at=None, lease_until=None, finished_at=timezone.now()
@@ -40,33 +74,39 @@ def finish(email):
 
 def a_life(address=ADA, to=TO):
     """Rows of every kind that name ``address``; the email that has most of them."""
-    texts = {"subject": f"For {address}", "message": f"Dear {address}", "html_message": f"<p>{address}</p>"}
+    words = written(address)
+    texts = {"subject": f"For {address}", "message": f"Dear {words}", "html_message": f"<p>{words}</p>"}
     email = make_email(
         to=to, **texts, headers={"X-For": address}, context={"who": {"address": address}, address: 1},
         metadata={"user": address}, tags=[address], reply_to=[address],
         attachments=[(f"{address}.txt", "x", "text/plain")],
     )  # fmt: skip
     Message.objects.create(email=email, subject=address, text=address, html=address)
-    recipients = {address: ["rejected", 550, f"<{address}> unknown"]}
-    attempt = make_attempt(email, claim([email]), "rejected", text=f"550 <{address}>", recipients=recipients)
-    Decision.objects.create(email=email, move="reject", status="failed", detail=f"to {address}")
+    recipients = {address: ["rejected", 550, words]}
+    attempt = make_attempt(email, claim([email]), "rejected", text=words, recipients=recipients)
+    Decision.objects.create(email=email, move="reject", status="failed", detail=words)
     ProviderMessage.objects.create(email=email, provider="default", message_id=f"id:{address}")
     finish(email)
-    happened = {"at": timezone.now(), "recipient": address, "text": f"says {address}"}
+    happened = {"at": timezone.now(), "recipient": address, "text": words}
     record([Happening(EventKind.BOUNCED, email_id=email.pk, bounce="hard", **happened)])
     record([Happening(EventKind.DELIVERED, message_id=f"<{address}>", **happened)])
     raw = f"To: {address}\r\n\r\nx".encode()
     CapturedMessage.objects.create(email=email, recipients=[address], subject=address, raw=raw)
     CapturedMessage.objects.create(recipients=[address.upper()], subject="s", raw=raw)
     suppress([Entry(address, "manual", note=f"asked by {address}")])
-    EmailTemplate.objects.create(name="t", subject="s", content=f"Write to {address}")
+    EmailTemplate.objects.create(name="t", subject="s", content=words)
+    who, what = User.objects.create(username="eve"), ContentType.objects.get_for_model(Suppression)
+    LogEntry.objects.create(
+        user=who, content_type=what, object_repr=address, action_flag=CHANGE, change_message=words
+    )
+    make_email(to="staff@example.com", message=words, context={words: [words]}, metadata={"said": words})
     assert attempt.recipients
     return email
 
 
 def everything():
     """Every value of every column of every table, as text."""
-    for model in apps.get_app_config("celery_mailer").get_models():
+    for model in apps.get_models():
         for row in model._default_manager.values():
             for column, value in row.items():
                 raw = bytes(value) if isinstance(value, bytes | memoryview) else None
@@ -85,7 +125,7 @@ def test_the_life_is_in_every_table_that_can_name_an_address():
     tables -= {"TemplateVersion"}  # made with the template
     assert tables == {
         *("Attempt", "CapturedMessage", "Content", "Decision", "Email", "EmailTemplate", "Enclosure"),
-        *("Event", "FurtherRecipient", "Message", "ProviderMessage", "Suppression"),
+        *("Event", "FurtherRecipient", "LogEntry", "Message", "ProviderMessage", "Suppression"),
     }
 
 
@@ -105,14 +145,59 @@ def test_erasing_leaves_no_trace_of_an_address_with_an_international_domain():
     assert traces("ada@bücher.example", "ada@xn--bcher-kva.example") == set()
 
 
+@pytest.mark.parametrize("address", SPELLED)
+def test_erasing_finds_the_address_however_it_is_encoded(address):
+    for spelling in SPELLED[address]:
+        make_email(to="staff@example.com", message=written(spelling), metadata={"said": written(spelling)})
+    erase_recipient(address)
+    assert traces(*SPELLED[address], *(json.dumps(spelling)[1:-1] for spelling in SPELLED[address])) == set()
+
+
+def test_what_servers_said_of_the_person_is_dropped():
+    email = make_email(to=TO)
+    recipients = {ADA: ["rejected", 550, "Lovelace is unknown"]}
+    attempt = make_attempt(
+        email, claim([email]), "rejected", text="Lovelace is unknown", recipients=recipients
+    )
+    finish(email)
+    erase_recipient(ADA)
+    attempt.refresh_from_db()
+    assert (attempt.text, attempt.recipients, attempt.outcome) == ("", {}, "rejected")
+
+
+def test_what_the_admin_logged_of_other_apps_stays():
+    who, what = User.objects.create(username="eve"), ContentType.objects.get_for_model(User)
+    LogEntry.objects.create(user=who, content_type=what, object_repr=ADA, action_flag=CHANGE)
+    erase_recipient(ADA)
+    assert LogEntry.objects.get().object_repr == ADA
+
+
+def test_a_pseudonym_that_is_longer_than_the_address_fits_into_the_column():
+    note = f"{ADA} {'x' * 239}"
+    suppress([Entry("staff@example.com", "manual", note=note)])
+    erase_recipient(ADA)
+    note = Suppression.objects.get().note
+    assert (len(note), ADA in note) == (255, False)
+
+
 def test_others_keep_their_addresses():
-    others = ["xada@example.com", "ada@example.com.au", "o.ada@example.com", "ada@example.community"]
-    email = make_email(to=others, message=f"{' '.join(others)} {ADA}")
+    others = [
+        *("xada@example.com", "ada@example.com.au", "o.ada@example.com", "ada@example.community"),
+        *("user+ada@example.com", "mary-ada@example.com", "x_ada@example.com", "ada@example.com-x.de"),
+    ]
+    words = " ".join([*others, "user%2Bada%40example.com"])
+    email = make_email(to=others, message=f"{words} {ADA}")
     erase_recipient(ADA)
     assert stored(email).to == others
     text = Content.objects.get().text
-    assert text.startswith(" ".join(others))
+    assert text.startswith(words)
     assert text.endswith("@erased.invalid")
+
+
+def test_others_keep_what_was_captured_for_them():
+    CapturedMessage.objects.create(recipients=["xada@example.com"], subject="s", raw=b"x")
+    erase_recipient(ADA)
+    assert CapturedMessage.objects.exists()
 
 
 def test_what_the_emails_said_is_dropped():
@@ -165,6 +250,50 @@ def test_what_is_being_sent_is_left_and_said():
     claim([email])
     assert erase_recipient(ADA)["in_flight"] == 1
     assert stored(email).to == [TO]
+    assert Content.objects.get().text == "m"
+
+
+@pytest.fixture
+def between(monkeypatch):
+    """What happens once between the look at the emails and their cancellation."""
+
+    def when(happens):
+        def moved(*args, **kwargs):
+            while todo:
+                todo.pop()()
+            return move(*args, **kwargs)
+
+        todo = [happens]
+        monkeypatch.setattr(privacy, "move", moved)
+
+    return when
+
+
+@pytest.mark.parametrize("to", [[TO], [TO, "b@example.com"]])
+def test_what_is_claimed_in_the_meantime_is_left_and_said(to, between):
+    email = make_email(to=to)
+    between(lambda: claim([email]))
+    counts = erase_recipient(ADA)
+    assert (counts["in_flight"], counts["emails"], counts["cancelled"]) == (1, 0, 0)
+    assert (stored(email).to, stored(email).address) == (to, searchable(to[0]))
+    assert Content.objects.get().text == "m"
+
+
+def test_what_is_sent_in_the_meantime_is_erased_as_what_was_sent(between):
+    email = make_email(to=[TO, "b@example.com"])
+    between(lambda: finish(email))
+    assert erase_recipient(ADA)["emails"] == 1
+    assert stored(email).to[0].endswith("@erased.invalid")
+    assert Content.objects.get().dropped
+
+
+def test_what_is_in_doubt_is_sent_again_to_others_alone():
+    email = make_email(to=[TO, "b@example.com"])
+    make_attempt(email, claim([email]), "uncertain", kind="no_answer")
+    move([email.pk], DOUBT)
+    erase_recipient(ADA)
+    email = stored(email)
+    assert (email.status, email.to, email.address) == ("uncertain", ["b@example.com"], "b@example.com")
     assert Content.objects.get().text == "m"
 
 

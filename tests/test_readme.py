@@ -16,6 +16,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.mail import send_mail
+from django.core.management import load_command_class
 from django.dispatch import Signal
 from django.urls import reverse
 
@@ -114,6 +115,14 @@ def test_commands_and_beat():
     assert set(rows) == {path.stem for path in folder.glob("mailer_*.py")}
     schedule = {f"mailer_{name.rpartition('.')[2]}": in_words(t) for name, t in SCHEDULE.items()}
     assert {name: every for name, every in rows.items() if every} == schedule
+
+
+def test_every_command_takes_json_but_the_one_that_is_named():
+    names = {row[0] for row in table("command", "beat runs it every")}
+    parsers = {n: load_command_class("celery_mailer", n).create_parser("manage.py", n) for n in names}
+    without = {name for name, parser in parsers.items() if "--json" not in parser.format_help()}
+    assert without == {"mailer_export_recipient"}
+    assert "with `--json` each prints its result as JSON (`mailer_export_recipient` always does)" in WORDS
 
 
 def test_metrics(db):

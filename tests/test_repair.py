@@ -70,3 +70,15 @@ def test_what_says_nothing_of_an_encoding_stays_as_it_is():
         {"Content-Disposition": "inline"},
     )
     assert repair.part(b"x", None) == (b"x", {})
+
+
+@pytest.mark.parametrize(
+    ("headers", "fault"),
+    [
+        ({"Content-Transfer-Encoding": "base64"}, "is no base64: Incorrect padding"),
+        (["Content-ID", "<logo>"], "has headers that are no JSON object"),
+    ],
+)
+def test_a_part_that_cannot_be_read_says_why(headers, fault):
+    with pytest.raises(repair.Damaged, match=fault):
+        repair.part(b"abc", headers)

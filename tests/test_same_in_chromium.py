@@ -1,6 +1,5 @@
 """A mail with marks looks as it does without, in a real browser: screenshots are compared byte by byte."""
 
-import shutil
 import subprocess
 from html import escape
 
@@ -8,14 +7,11 @@ import pytest
 
 from celery_mailer.deliver.instrument import rewrite_links, with_pixel
 from tests.corpus_html import CORPUS
+from tests.services import chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BASE = "https://mail.example.com/mail/"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)"),
-]
+pytestmark = pytest.mark.slow
 
 
 def sheet(mails):
@@ -36,7 +32,7 @@ def picture(mails, folder, name):
     ]
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
     options += ["--window-size=1300,3700", "--virtual-time-budget=5000", f"--screenshot={image}"]
-    subprocess.run([CHROMIUM, *options, page.as_uri()], check=True, capture_output=True, timeout=100)
+    subprocess.run([chromium(), *options, page.as_uri()], check=True, capture_output=True, timeout=100)
     return image.read_bytes()
 
 
@@ -45,12 +41,14 @@ def marked(html):
     return with_pixel(rewrite_links(html, lambda target: f"{BASE}c/{'x' * 90}"), f"{BASE}o/{'x' * 66}")
 
 
+@pytest.mark.browser
 def test_marks_change_nothing_that_is_seen(tmp_path):
     before = picture(CORPUS.values(), tmp_path, "before")
     after = picture([marked(html) for html in CORPUS.values()], tmp_path, "after")
     assert before == after
 
 
+@pytest.mark.browser
 def test_a_change_that_is_seen_would_be_noticed(tmp_path):
     before = picture(CORPUS.values(), tmp_path, "before")
     changed = [html.replace("Imprint", "Imprint.") for html in CORPUS.values()]

@@ -17,7 +17,14 @@ from celery_mailer import apps, periodic, routing
 from celery_mailer.schedule import SCHEDULE, beat_schedule
 from tests.celeryapp import app as project_app
 
-JOBS = {routing.DISPATCH, routing.RESCUE, routing.SETTLE, routing.MATCH_EVENTS, routing.CLEANUP}
+JOBS = {
+    routing.DISPATCH,
+    routing.RESCUE,
+    routing.SETTLE,
+    routing.MATCH_EVENTS,
+    routing.WATCH,
+    routing.CLEANUP,
+}
 
 
 def migrate():

@@ -1,6 +1,7 @@
 """Suppressions go out and come in as CSV."""
 
 import io
+import json
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -67,6 +68,21 @@ def test_a_list_of_addresses_alone_is_enough(tmp_path, capsys):
     assert capsys.readouterr().out == "2 new suppressions\n"
 
 
+def test_the_counts_are_printed_as_json(tmp_path, capsys):
+    suppress([Entry("a@example.com", HARD)])
+    path = str(tmp_path / "out.csv")
+    call_command("mailer_suppressions", "export", path, "--json")
+    assert json.loads(capsys.readouterr().out) == {"exported": 1}
+    Suppression.objects.all().delete()
+    call_command("mailer_suppressions", "import", path, "--json")
+    assert json.loads(capsys.readouterr().out) == {"imported": 1}
+
+
+def test_a_list_on_standard_output_is_no_json():
+    with pytest.raises(CommandError, match="--json: give a file"):
+        call_command("mailer_suppressions", "export", "--json")
+
+
 def test_standard_input_is_read(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("address,stream\na@example.com,marketing\n"))
     call_command("mailer_suppressions", "import")
@@ -94,13 +110,35 @@ def test_a_list_in_many_steps(tmp_path, monkeypatch):
         ("address,stream\na@example.com,other\n", "line 2: there is no stream 'other'"),
         ("address,expires_at\na@example.com,soon\n", "line 2: Invalid isoformat string: 'soon'"),
         ("address\nsha256:abc\n", "line 2: a SHA-256 has 64 digits"),
+        (
+            "address,reason\na@example.com,unsubscribe\n",
+            "line 2: the reason 'unsubscribe' needs a stream, and the column is empty",
+        ),
+        (f"address,note\na@example.com,\nb@example.com,{'x' * 200_000}\n", "line 3: field larger than field"),
     ],
-    ids=["column", "empty", "address", "reason", "stream", "time", "digest"],
+    ids=["column", "empty", "address", "reason", "stream", "time", "digest", "no stream", "long field"],
 )
 def test_a_faulty_list_is_refused_whole_with_its_line(tmp_path, text, fault):
     with pytest.raises(CommandError, match=fault):
         load(tmp_path, text)
     assert not Suppression.objects.exists()
+
+
+@pytest.mark.parametrize("before", [1, 1_000], ids=["first block", "later block"])
+def test_a_list_in_another_encoding_is_refused_whole_with_its_line(tmp_path, before):
+    lines = ["address,note", *(f"u{n}@example.com,{'x' * 50}" for n in range(before)), "a@example.com,Müller"]
+    path = tmp_path / "in.csv"
+    path.write_bytes("\r\n".join(lines).encode("latin-1"))
+    with pytest.raises(CommandError, match=f"line {before + 2}: is not written in utf-8"):
+        call_command("mailer_suppressions", "import", str(path))
+    assert not Suppression.objects.exists()
+
+
+def test_column_names_in_another_encoding_are_refused(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_bytes("address,größe\n".encode("latin-1"))
+    with pytest.raises(CommandError, match="line 1: is not written in utf-8"):
+        call_command("mailer_suppressions", "import", str(path))
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path):

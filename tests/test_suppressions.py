@@ -10,7 +10,7 @@ from django.utils import timezone
 from celery_mailer import chain
 from celery_mailer.deliver.plan import plan
 from celery_mailer.log.settle import settle_emails
-from celery_mailer.models import Decision, Suppression
+from celery_mailer.models import Decision, Email, Feedback, Suppression
 from celery_mailer.models.suppression import (
     Entry,
     delete_expired_suppressions,
@@ -215,6 +215,59 @@ def test_one_email_that_bounces_softly_many_times_counts_once():
     for n in range(SOFT_BOUNCES):
         tell(email, EventKind.BOUNCED, NOON + timedelta(hours=n), bounce=Bounce.SOFT)
     assert reasons() == {}
+
+
+def test_soft_bounces_of_emails_to_others_do_not_count():
+    for n in range(SOFT_BOUNCES):
+        email = make_email(to=["b@example.com", "c@example.com"])
+        at = NOON + timedelta(hours=n)
+        tell(email, EventKind.BOUNCED, at, recipient=A, event_id=str(n), bounce=Bounce.SOFT)
+    bounce_softly(1, SOFT_BOUNCES)
+    assert reasons() == {}
+
+
+@pytest.mark.parametrize("to", [["b@example.com", A], [A, "b@example.com"]], ids=["further", "first"])
+def test_soft_bounces_of_emails_to_several_count(to):
+    for n in range(SOFT_BOUNCES):
+        tell(make_email(to=to), EventKind.BOUNCED, NOON + timedelta(hours=n), recipient=A, bounce=Bounce.SOFT)
+    assert reasons() == {"": "soft_bounce"}
+
+
+def test_a_release_begins_the_count_anew():
+    now = timezone.now()
+    for _ in range(SOFT_BOUNCES):
+        tell(make_email(), EventKind.BOUNCED, now - timedelta(hours=1), bounce=Bounce.SOFT)
+    release([Suppression.objects.get().pk], by="eve", note="")
+    for _ in range(SOFT_BOUNCES - 1):
+        tell(make_email(), EventKind.BOUNCED, now + timedelta(hours=1), bounce=Bounce.SOFT)
+    assert reasons() == {}
+
+
+def soft_bounces_with_one_sent_between(days_ago, **feedback):
+    """By a provider that tells of no delivery."""
+    now, long_ago = timezone.now(), timedelta(days=days_ago)
+    for n in range(SOFT_BOUNCES):
+        at = now - long_ago + timedelta(hours=n - SOFT_BOUNCES + 2)  # the last one is later
+        tell(make_email(), EventKind.BOUNCED, at, bounce=Bounce.SOFT)
+        if n == 0:
+            between = make_email()
+            Email.objects.filter(pk=between.pk).update(status="sent", due_at=None, finished_at=now - long_ago)
+            Feedback.objects.create(email=between, **feedback)
+
+
+def test_an_email_that_did_not_come_back_for_a_week_counts_as_delivered():
+    soft_bounces_with_one_sent_between(days_ago=8)
+    assert reasons() == {}
+
+
+def test_an_email_that_may_still_come_back_does_not_count_as_delivered():
+    soft_bounces_with_one_sent_between(days_ago=3)
+    assert reasons() == {"": "soft_bounce"}
+
+
+def test_an_email_that_came_back_does_not_count_as_delivered():
+    soft_bounces_with_one_sent_between(days_ago=8, bounced_at=NOON)
+    assert reasons() == {"": "soft_bounce"}
 
 
 def test_nobody_is_suppressed_by_an_event_about_no_email_of_ours():

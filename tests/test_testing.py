@@ -41,6 +41,26 @@ class InOneTransaction(TestCase):
             raise ZeroDivisionError
         assert django_mail.outbox == []
 
+    def test_each_block_sends_what_was_queued_in_it(self):
+        before = send()
+        for number in (1, 2):
+            with run_chains():
+                send()
+            assert len(django_mail.outbox) == number
+        before.refresh_from_db()
+        assert before.status == "queued"
+
+    def test_what_a_receiver_queues_in_the_block_is_sent_too(self):
+        def follow_up(emails, **more):
+            if emails[0].content.subject != "thanks":
+                send(subject="thanks")
+
+        signals.email_sent.connect(follow_up, dispatch_uid="follow up")
+        self.addCleanup(signals.email_sent.disconnect, dispatch_uid="follow up")
+        with run_chains():
+            send()
+        assert [m.subject for m in django_mail.outbox] == ["s", "thanks"]
+
     def test_signals_are_sent_in_the_block(self):
         heard = []
         signals.email_sent.connect(
@@ -156,6 +176,13 @@ class TestLooking:
         make_email(template=template, language="de", subject="", message="")
         assert_email(template=template, language="de")
         assert_no_email(template=template, language="en")
+
+    @pytest.mark.parametrize("subject", ["Hello {{ name }}", "Hello Ada"])
+    def test_by_subject_as_it_was_given_and_as_it_was_rendered(self, mailer, subject):
+        with run_chains():
+            send(subject="Hello {{ name }}", context={"name": "Ada"}, html_message="<p>m</p>")
+        assert_email(subject=subject)
+        assert_no_email(subject="Hello")
 
     def test_by_stream_subject_and_tags(self, db):
         make_email(stream="marketing", subject="News", tags=["june"])

@@ -121,7 +121,7 @@ def test_what_went_along_with_a_task_that_was_lost_is_dispatched(monkeypatch):
     Email.objects.filter(pk=second).update(due_at=timezone.now())  # a lease later
     started = []
     monkeypatch.setattr(chain, "start", lambda ids, priority: started.extend(ids) or True)
-    monkeypatch.setattr(periodic, "_outstanding", lambda queue: 0)
+    monkeypatch.setattr(periodic, "outstanding", lambda queue: 0)
     periodic.dispatch()
     assert started == [second]
     assert second in gather(second)

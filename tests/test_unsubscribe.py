@@ -93,7 +93,7 @@ def test_the_headers_reach_a_real_server_on_one_line_each(settings, real_smtp):
     chain.run([email.pk])
     (received,) = real_smtp.received
     lines = received.data.decode().split("\r\n")
-    assert {f"{name}: {value}" for name, value in list_headers(email, ()).items()} <= set(lines)
+    assert {f"{name}: {value}" for name, value in list_headers(email, {})[1].items()} <= set(lines)
 
 
 def test_transactional_mail_has_none_of_them():
@@ -115,6 +115,53 @@ def test_a_way_of_the_callers_own_goes_before_ours():
     own = {"list-unsubscribe": "<https://shop.example/leave>"}
     email = make_email(stream="news", headers=own, to=["a@example.com", "b@example.com"])
     assert header_lines(email) == ["list-unsubscribe: <https://shop.example/leave>"]
+
+
+OURS = ["List-Id", "List-Unsubscribe", "List-Unsubscribe-Post"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"List-Id": "<my.list>"},
+        {"list-unsubscribe-post": "List-Unsubscribe=One-Click"},
+        {"List-Unsubscribe": ""},
+        {"list-unsubscribe": " "},
+    ],
+    ids=str,
+)
+def test_a_header_that_is_no_way_out_does_not_replace_ours(given):
+    lines = header_lines(make_email(stream="news", headers=given))
+    assert sorted(line.partition(":")[0] for line in lines) == OURS
+    assert any(line.startswith("List-Unsubscribe: <https://mail.example.com/mail/u/") for line in lines)
+
+
+def test_a_list_id_of_the_callers_own_stays_beside_our_way_out():
+    lines = header_lines(make_email(stream="news", headers={"list-id": "<my.list>"}))
+    assert [line for line in lines if line.lower().startswith("list-id")] == ["list-id: <my.list>"]
+    assert len(lines) == 3
+
+
+def test_a_way_of_the_callers_own_stays_beside_our_list_id():
+    own = {"LIST-UNSUBSCRIBE": "<https://shop.example/leave>", "List-Unsubscribe-Post": "x=y"}
+    lines = header_lines(make_email(stream="news", headers=own))
+    assert lines == [f"{name}: {value}" for name, value in own.items()] + ["List-Id: <news.mail.example.com>"]
+
+
+def test_the_callers_one_click_does_not_go_with_a_link_of_ours_that_has_none(settings):
+    settings.CELERY_MAILER = {"TRACKING": {"BASE_URL": "http://localhost:8000"}}
+    email = make_email(stream="marketing", headers={"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"})
+    assert not any("Post" in line for line in header_lines(email))
+
+
+def test_headers_of_mail_that_one_cannot_leave_go_as_they_were_given():
+    email = make_email(headers={"List-Unsubscribe-Post": "x=y"})
+    assert header_lines(email) == ["List-Unsubscribe-Post: x=y"]
+
+
+def test_an_empty_header_is_no_way_out_of_mail_to_several():
+    with pytest.raises(InvalidEmail, match="to: names several recipients"):
+        make_email(stream="news", headers={"List-Unsubscribe": ""}, to=["a@example.com", "b@example.com"])
 
 
 def test_the_headers_are_not_stored():
@@ -175,6 +222,34 @@ def test_one_click_twice_is_as_once(browser):
     email = make_email(stream="news")
     assert [browser.post(path_for(email), BODY).status_code for _ in range(2)] == [200, 200]
     assert left() == ["news"]
+
+
+def test_one_click_twice_is_told_once(browser):
+    email = make_email(stream="news")
+    for _ in range(2):
+        assert browser.post(path_for(email), BODY).status_code == 200
+    assert Event.objects.count() == 1
+
+
+def test_one_click_in_a_later_mail_of_a_stream_that_was_left_is_told_no_more(browser):
+    first, second = make_email(stream="news"), make_email(stream="news")
+    for email in (first, second):
+        browser.post(path_for(email), BODY)
+    assert Event.objects.get().email_id == first.pk
+
+
+def test_saving_the_preference_page_again_tells_nothing_new(browser):
+    email = make_email(stream="news")
+    for _ in range(2):
+        assert browser.post(path_for(email, Purpose.PREFERENCES), {"stream": ["events"]}).status_code == 200
+    assert Event.objects.count() == 1
+
+
+def test_who_leaves_again_after_coming_back_is_told_again(browser):
+    email = make_email(stream="news")
+    for chosen in ([], ["news"], []):
+        browser.post(path_for(email, Purpose.PREFERENCES), {"stream": chosen})
+    assert Event.objects.count() == 2
 
 
 @pytest.mark.parametrize("method", ["get", "head", "options", "put", "delete"])
@@ -297,6 +372,30 @@ def test_a_mail_with_the_token_as_its_subject_unsubscribes():
 
 def test_a_mail_with_another_subject_does_not():
     assert not unsubscribe_by_mail("Re: News")
+
+
+@pytest.fixture
+def staging(settings):
+    """Where all mail goes to the developers."""
+    settings.CELERY_MAILER = settings.CELERY_MAILER | {"OVERRIDE_RECIPIENTS": ["dev@example.com"]}
+
+
+@pytest.mark.parametrize("purpose", [Purpose.UNSUBSCRIBE, Purpose.PREFERENCES])
+def test_who_gets_the_mail_in_the_place_of_another_leaves_for_themselves(staging, browser, purpose):
+    browser.post(path_for(make_email(stream="news"), purpose), BODY)
+    assert (left(), "news" in left("dev@example.com")) == ([], True)
+
+
+def test_who_leaves_in_the_place_of_another_is_not_told_as_the_other(staging, browser):
+    browser.post(path_for(make_email(stream="news")), BODY)
+    assert not Event.objects.exists()
+
+
+def test_who_got_a_mail_before_all_went_to_others_can_still_leave(settings, browser):
+    path = path_for(make_email(stream="news"))
+    settings.CELERY_MAILER = settings.CELERY_MAILER | {"OVERRIDE_RECIPIENTS": ["dev@example.com"]}
+    browser.post(path, BODY)
+    assert left() == ["news"]
 
 
 TAGS = "{% load celery_mailer %}<a href='{% unsubscribe_url %}'>u</a> <a href='{% preferences_url %}'>p</a>"

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_mailer.call import Call
 from celery_mailer.enqueue import enqueue
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.mail import send_many
@@ -32,7 +33,7 @@ NAIVE = datetime(2026, 6, 1, 10, 30, tzinfo=UTC).replace(tzinfo=None)
 def checked(**arguments):
     """The email and the content, unsaved, that a call with ``arguments`` makes."""
     values = {"to": "a@b.example", "subject": "s", "message": "m", **arguments}
-    return row(EmailRequest(**values), NOW, LEASE)
+    return row(EmailRequest(**values), Call(NOW, LEASE))
 
 
 def email_of(**arguments):
@@ -184,7 +185,7 @@ def test_one_recipient_may_come_alone(one):
 def test_a_display_name_survives(written, stored):
     email, content, _ = checked(to=written, from_email=written, reply_to=[written])
     assert (email.to, content.from_email, content.reply_to) == ([stored], stored, [stored])
-    again = row(EmailRequest(to=email.to), NOW, LEASE)[0]
+    again = row(EmailRequest(to=email.to), Call(NOW, LEASE))[0]
     assert again.to == email.to
 
 

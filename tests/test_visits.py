@@ -1,12 +1,14 @@
 """Opens and clicks: the views, what waits for the broker, machines, and what is recorded."""
 
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from django.db import Error as DatabaseFailure
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from hypothesis import given
@@ -16,12 +18,12 @@ from hypothesis import strategies as st
 from celery_mailer import tokens
 from celery_mailer.models import Batch, Email, Event, Feedback, Tally
 from celery_mailer.tokens import Mark, Purpose
-from celery_mailer.tracking import views, visits
+from celery_mailer.tracking import unsubscribe, views, visits
 from celery_mailer.tracking.machines import AT_ONCE, is_machine, is_too_soon
 from celery_mailer.tracking.recording import record_visits
 from celery_mailer.tracking.visits import Waiting, visit
 from celery_mailer.values import EventKind, uuid7
-from tests.factories import make_email
+from tests.factories import claim, make_attempt, make_email
 from tests.site import wait_until
 
 PERSON = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -136,10 +138,19 @@ def test_an_anonymous_visit_says_nothing_of_who_and_where(browser, waiting):
     assert noted.keys() == {"kind", "at", "machine", "stream", "batch"}
 
 
+LEAVING = tokens.pack_subscription(tokens.Subscription(EMAIL, "0f" * 32, "news"))
+
+
+def leaving(purpose):
+    return f"/mail/{purpose[0]}/" + tokens.sign(purpose, LEAVING)
+
+
+PAGES = {Purpose.UNSUBSCRIBE: unsubscribe.unsubscribe, Purpose.PREFERENCES: unsubscribe.preferences}
+VALID = [pixel(), link(), *map(leaving, PAGES)]
 ANYTHING = st.one_of(
     st.text(max_size=80),
     st.text("ABCabc012-_.", max_size=80),
-    st.tuples(st.sampled_from([pixel(), link()]), st.integers(0, 90), st.text(max_size=3)).map(
+    st.tuples(st.sampled_from(VALID), st.integers(0, 150), st.text(max_size=3)).map(
         lambda given: (given[0][8:])[: given[1]] + given[2] + (given[0][8:])[given[1] + 1 :]
     ),
 )
@@ -156,6 +167,11 @@ def answers_alike(token):
     else:
         assert followed.content == views.NOT_FOUND
         assert "Location" not in followed
+    for purpose, page in PAGES.items():
+        if token != leaving(purpose)[8:]:
+            for method in ("get", "post"):
+                response = page(getattr(RequestFactory(), method)("/"), token)
+                assert (response.status_code, response.content) == (404, views.NOT_FOUND)
 
 
 @given(ANYTHING)
@@ -244,6 +260,23 @@ def test_the_process_says_what_it_could_not_publish_at_its_end(caplog):
     assert "1 visits are lost" in caplog.text
 
 
+LAST_VISIT = """
+import multiprocessing, django
+django.setup()
+from celery_mailer.tracking.visits import Waiting
+
+found = Waiting(lambda bundle: print("published", bundle, flush=True))
+child = multiprocessing.get_context("fork").Process(target=found.add, args=("the visit",))
+child.start()
+child.join()
+"""
+
+
+def test_a_child_of_multiprocessing_publishes_what_is_left_at_its_end():
+    done = subprocess.run([sys.executable, "-c", LAST_VISIT], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "published ['the visit']\n"
+
+
 # Machines.
 
 
@@ -256,10 +289,11 @@ def test_the_process_says_what_it_could_not_publish_at_its_end(caplog):
         "Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 10.0; Microsoft Outlook 16.0.4266)",
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148",
         "Thunderbird/140.0",
+        "Mozilla/5.0 (Linux; Android 9; CUBOT X19) AppleWebKit/537.36 Chrome/100.0 Mobile Safari/537.36",
     ],
 )
 def test_a_person_is_none(agent):
-    assert not is_machine("GET", {"User-Agent": agent})
+    assert not is_machine(RequestFactory().get("/", headers={"User-Agent": agent}).META)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +308,7 @@ def test_a_person_is_none(agent):
     ],
 )  # fmt: skip
 def test_a_machine_is_one(headers):
-    assert is_machine("GET", headers)
+    assert is_machine(RequestFactory().get("/", headers=headers).META)
 
 
 def test_what_comes_within_seconds_after_sending_is_a_machine():
@@ -354,12 +388,49 @@ def test_at_once_after_sending_it_was_a_machine(tracking):
     assert Event.objects.get().machine
 
 
+def was_a_machine(email, at=None):
+    record_visits([seen(email, EventKind.CLICKED, at=at)])
+    return Event.objects.get(kind="clicked").machine
+
+
+def test_before_the_hand_over_is_written_down_it_was_a_machine(tracking):
+    email = make_email()
+    make_attempt(email, claim([email]), "deferred", finished_at=timezone.now() - timedelta(hours=1))
+    assert was_a_machine(email)
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "uncertain"])
+def test_it_is_the_hand_over_that_counts_and_not_when_it_was_noted(outcome, tracking):
+    email, now = make_email(), timezone.now()
+    make_attempt(email, claim([email]), outcome, finished_at=now - timedelta(hours=1))
+    Email.objects.filter(pk=email.pk).update(status="sent", lease_until=None, finished_at=now)
+    assert not was_a_machine(email, now + timedelta(seconds=1))
+
+
+def test_at_once_after_the_hand_over_it_was_a_machine_also_while_in_doubt(tracking):
+    email, now = make_email(), timezone.now()
+    make_attempt(email, claim([email]), "uncertain", finished_at=now)
+    Email.objects.filter(pk=email.pk).update(status="uncertain", lease_until=None)
+    assert was_a_machine(email, now + timedelta(seconds=1))
+
+
 def test_who_withdraws_consent_is_not_followed_by_mail_sent_before(tracking):
     email = long_sent()
     tracking(CONSENT="tests.test_visits.never")
     record_visits([seen(email)])
     assert not Event.objects.exists()
     assert not Tally.objects.exists()
+
+
+def test_a_visit_is_kept_for_later_when_the_consent_cannot_be_read(tracking):
+    email = long_sent()
+    tracking(CONSENT="tests.test_visits.without_database")
+    with pytest.raises(OperationalError):
+        record_visits([seen(email)])
+
+
+def without_database(address, stream):
+    raise OperationalError("connection lost")
 
 
 def never(address, stream):

@@ -88,6 +88,24 @@ def test_a_mail_that_one_can_leave_and_that_is_tracked_is_composed(settings, mai
     assert b'shop.example.com/"' not in composed.data
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"list-id": "<my.example.com>"},
+        {"List-Unsubscribe-Post": "x=y"},
+        {"list-unsubscribe": ""},
+        {"List-Unsubscribe": "<https://shop.example.com/leave>"},
+    ],
+    ids=str,
+)
+def test_a_mail_with_some_list_headers_of_its_callers_is_composed(settings, given):
+    tracking = {"BASE_URL": "https://mail.example.com"}
+    settings.CELERY_MAILER = {"STREAMS": STREAMS, "TRACKING": tracking}
+    email, content = rows(text="t", headers=given)
+    email.stream = "news"
+    assert_same(email, content)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("shape", ["text", "html", "text and html"])
 def test_a_mail_in_any_language_is_composed(language, shape):

@@ -15,12 +15,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from celery_mailer import routing
+from celery_mailer import census, routing
 from celery_mailer.admin.cluster import Answer, asker
 from celery_mailer.admin.health import healths, held
 from celery_mailer.admin.lists import BOUND
 from celery_mailer.admin.pages import listing
 from celery_mailer.admin.plots import Column, Part, stacked
+from celery_mailer.admin.reputations import DAYS as REPUTATION_DAYS
+from celery_mailer.admin.reputations import reputations
 from celery_mailer.admin.tallies import CAP, HOUR, MINUTES, Tally, hours, minutes, tallies, together
 from celery_mailer.admin.troubles import troubles
 from celery_mailer.admin.words import LANES, STATUSES
@@ -74,6 +76,8 @@ def dashboard(model_admin: Any, request: HttpRequest) -> HttpResponse:
         uncertain=Email.objects.filter(status=Status.UNCERTAIN)[:BOUND].count(),
         sending=Email.objects.filter(lease_until__isnull=False)[:BOUND].count(),
         plots=plots(now),
+        reputations=reputations(now),
+        reputation_days=REPUTATION_DAYS,
         healths=healths(),
         answer=answer,
     )
@@ -89,14 +93,13 @@ def _lane(
     priority: Priority, word: Any, answer: Answer | None, pauses: Mapping[Any, Pause], now: datetime
 ) -> Lane:
     waiting = Email.objects.filter(priority=priority, due_at__isnull=False)
-    due = waiting.filter(due_at__lte=now).order_by("due_at").values_list("due_at", flat=True)
     queue, told = routing.lane(priority), answer is not None and not answer.fault
     return Lane(
         priority.label,
         word,
         queue,
         waiting[:BOUND].count(),
-        due.first(),
+        census.waits_since(priority, now, BOUND),
         pauses.get((Pause.Subject.LANE, priority.label)),
         answer.depths.get(queue) if told and answer else None,
         sum(queue in queues for queues in answer.workers.values()) if told and answer else None,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from celery_mailer.admin.facts import link
-from celery_mailer.admin.lists import BoundedChangeList, BoundedPaginator
+from celery_mailer.admin.lists import BoundedChangeList, BoundedPaginator, WordsFilter, column
 from celery_mailer.admin.words import BOUNCES, EVENTS, said
 from celery_mailer.models import Event
 from celery_mailer.models.recipient import searchable
@@ -29,9 +29,18 @@ class EmailKnownFilter(admin.SimpleListFilter):
         return queryset.filter(email__isnull=self.value() == "unknown")
 
 
+class KindFilter(WordsFilter):
+    title = gettext_lazy("kind")
+    parameter_name = "kind"
+    words = EVENTS
+
+
 class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("at", "shown_kind", "recipient", "shown_email", "provider", "shown_bounce", "words")
-    list_filter = (EmailKnownFilter, "kind")
+    list_display = (
+        column("at", gettext_lazy("time")), "shown_kind", column("recipient", gettext_lazy("recipient")),
+        "shown_email", column("provider", gettext_lazy("provider")), "shown_bounce", "words",
+    )  # fmt: skip
+    list_filter = (EmailKnownFilter, KindFilter)
     list_display_links = None
     ordering = ("-id",)  # which is the order in which they came, and is indexed
     sortable_by = ()
@@ -57,7 +66,9 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=gettext_lazy("email"))
     def shown_email(self, event: Event) -> Any:
-        return link("email", event.email_id) if event.email_id else _("not known")
+        # The end of an id: the beginnings of those of one day are alike.
+        pk = event.email_id
+        return link("email", pk, str(pk)[-12:]) if pk else _("not known")
 
     @admin.display(description=gettext_lazy("bounce"))
     def shown_bounce(self, event: Event) -> Any:

@@ -1,11 +1,12 @@
 """What there is to know about an email beside what it says, as labels and values."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -19,6 +20,11 @@ from celery_mailer.models.content import Message
 def mark(status: str, words: Any = STATUSES) -> SafeString:
     """A status or an outcome, coloured."""
     return format_html('<span class="mailer-mark" data-mark="{}">{}</span>', status, said(words, status))
+
+
+def percent(share: float) -> str:
+    """A share between 0 and 1, to three figures."""
+    return f"{number_format(Decimal(f'{100 * share:.3g}'))} %"
 
 
 def subject_of(email: Email) -> str:

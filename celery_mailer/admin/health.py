@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from celery_mailer import conf
 from celery_mailer.admin.facts import mark
-from celery_mailer.admin.words import BREAKERS, LIMITS, OUTCOMES, REASONS, said
+from celery_mailer.admin.words import BREAKERS, LANES, LIMITS, OUTCOMES, REASONS, said
 from celery_mailer.deliver.limits import Usage, usage
 from celery_mailer.models import Attempt, Pause, ProviderState
 from celery_mailer.models.provider import State
@@ -52,6 +52,7 @@ class Subject:
     kind: str
     label: str | Promise
     name: str
+    word: str | Promise  # the name as people read it
     pause: Pause | None
 
 
@@ -78,9 +79,12 @@ def healths() -> list[Health]:
 def subjects() -> list[Subject]:
     """The lanes, the most urgent first, and the streams."""
     pauses = held(timezone.now())
-    names = [(Pause.Subject.LANE, str(priority.label)) for priority in reversed(Priority)]
-    names += [(Pause.Subject.STREAM, name) for name in conf.get().streams]
-    return [Subject(str(kind), kind.label, name, pauses.get((kind, name))) for kind, name in names]
+    lane, stream = Pause.Subject.LANE, Pause.Subject.STREAM
+    names = [(lane, str(priority.label), said(LANES, priority)) for priority in reversed(Priority)]
+    names += [(stream, name, name) for name in conf.get().streams]
+    return [
+        Subject(str(kind), kind.label, name, word, pauses.get((kind, name))) for kind, name, word in names
+    ]
 
 
 def held(now: datetime) -> dict[tuple[str, str], Pause]:

@@ -8,7 +8,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.numberformat import format as format_number
 from django.utils.safestring import SafeString
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 480, 170, 60, 8, 20, 10
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 480, 170, 60, 16, 20, 10
 
 
 @dataclass(frozen=True)

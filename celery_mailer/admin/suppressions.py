@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from celery_mailer import conf
 from celery_mailer.addresses import clean
 from celery_mailer.admin.facts import link
-from celery_mailer.admin.lists import BoundedChangeList, BoundedPaginator
+from celery_mailer.admin.lists import BoundedChangeList, BoundedPaginator, WordsFilter, column
 from celery_mailer.admin.pages import Views, page, routes, to, visible
 from celery_mailer.admin.words import REASONS, said
 from celery_mailer.exceptions import InvalidEmail
@@ -34,6 +34,12 @@ class SuppressionForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Suppression
         fields = ("address", "stream", "expires_at", "note")
+        labels = {
+            "address": gettext_lazy("Address"),
+            "expires_at": gettext_lazy("Expires"),
+            "note": gettext_lazy("Note"),
+        }
+        help_texts = {"address": ""}  # in any spelling
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,11 +57,14 @@ class SuppressionForm(forms.ModelForm):  # type: ignore[type-arg]
         values: dict[str, Any] = super().clean() or self.cleaned_data
         if "address" in values:
             digest, stream = digest_of(values["address"]), values.get("stream", "")
-            same = Suppression.objects.filter(digest=digest, stream=stream, reason=SuppressionReason.MANUAL)
-            if same.filter(active=True).exists():
+            same = Suppression.objects.filter(
+                digest=digest, stream=stream, reason=SuppressionReason.MANUAL, active=True
+            )
+            if same.filter(in_force(timezone.now())).exists():
                 raise forms.ValidationError(
                     _("This address is suppressed by hand already. Release it first.")
                 )
+            self.instance = same.first() or self.instance  # one that has expired is renewed
         return values
 
 
@@ -75,10 +84,19 @@ class ForceFilter(admin.SimpleListFilter):
         return queryset.filter(active=None) if self.value() == "released" else queryset
 
 
+class ReasonFilter(WordsFilter):
+    title = gettext_lazy("reason")
+    parameter_name = "reason"
+    words = {reason: REASONS[reason] for reason in SuppressionReason}
+
+
 class SuppressionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     form = SuppressionForm
-    list_display = ("shown_address", "shown_stream", "shown_reason", "created_at", "expires_at", "state")
-    list_filter = (ForceFilter, "reason")
+    list_display = (
+        "shown_address", "shown_stream", "shown_reason", column("created_at", gettext_lazy("created")),
+        column("expires_at", gettext_lazy("expires")), "state",
+    )  # fmt: skip
+    list_filter = (ForceFilter, ReasonFilter)
     ordering = ("-id",)  # which is the order of time, and is indexed
     sortable_by = ()
     search_fields = ("id",)  # shows the box; what is searched: ``get_search_results``

@@ -17,7 +17,7 @@ from celery_mailer.admin.pages import Views, address_of, page, routes, to, visib
 from celery_mailer.admin.preview import guarded
 from celery_mailer.admin.template_forms import DefaultForm, TranslationForm, TranslationFormSet
 from celery_mailer.admin.trial import attempt, latest_emails
-from celery_mailer.admin.versions import comparison, restore, versions_of
+from celery_mailer.admin.versions import comparison, latest_change, restore, versions_of
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import EmailTemplate, TemplateVersion
 
@@ -122,7 +122,8 @@ class EmailTemplateAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         template = self._template(request, pk, change=False)
         versions = versions_of(template)
         by_id = {str(version.pk): version for version in versions}
-        pair = [by_id[key] for key in (request.GET.get("older"), request.GET.get("newer")) if key in by_id]
+        asked = [by_id[key] for key in (request.GET.get("older"), request.GET.get("newer")) if key in by_id]
+        pair = asked if len(asked) == 2 else latest_change(versions)
         return page(
             self,
             request,
@@ -133,7 +134,7 @@ class EmailTemplateAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             may_restore=self.has_change_permission(request),
             versions=versions,
             pair=pair,
-            differences=comparison(*pair) if len(pair) == 2 else None,
+            differences=comparison(*pair) if pair else None,
         )
 
     def restore_view(self, request: HttpRequest, pk: int, version: int) -> HttpResponse:

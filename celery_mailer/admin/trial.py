@@ -8,8 +8,9 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.template import TemplateSyntaxError
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from celery_mailer.admin.preview import Hidden, data_urls, readable, with_images
+from celery_mailer.admin.preview import LOADS, Hidden, data_urls, readable, remote_images, with_images
 from celery_mailer.exceptions import RenderError
 from celery_mailer.models import Content, Email, EmailTemplate, TemplateVersion
 from celery_mailer.models.context import Loader
@@ -37,6 +38,8 @@ def attempt(given: Mapping[str, str], context_of: str = "") -> dict[str, Any]:
         return {"faults": {"variables": [str(error)]}}
     except ValidationError as error:
         faults = error.message_dict
+        if "variables" in faults:  # there may be no samples in them
+            return {"faults": faults}
     try:
         content, context = _context(context_of) if context_of else (Content(), row.samples)
         source = of_version(TemplateVersion(name="-", language=language, **words), language)
@@ -46,7 +49,23 @@ def attempt(given: Mapping[str, str], context_of: str = "") -> dict[str, Any]:
     except (RenderError, Hidden) as error:
         return {"faults": faults or {"": [str(error)]}}
     html = with_images(message.html, data_urls(images.images))
-    return {"faults": faults, "subject": message.subject, "text": message.text, "html": html}
+    return {
+        "faults": faults,
+        "subject": message.subject,
+        "text": message.text,
+        "html": html and f'<meta http-equiv="Content-Security-Policy" content="{LOADS}">{html}',
+        "note": _blocked(html),
+    }
+
+
+def _blocked(html: str) -> str:
+    number = remote_images(html)
+    told = ngettext(
+        "%(number)s image from elsewhere is not loaded.",
+        "%(number)s images from elsewhere are not loaded.",
+        number,
+    )
+    return told % {"number": number} if number else ""
 
 
 def _context(pk: str) -> tuple[Content, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What keeps mail from being sent, as far as can be seen, and what to do about it."""
+"""What keeps mail from being sent, or from being read, as far as can be seen, and what to do about it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,17 +7,35 @@ from typing import Any
 
 from celery import current_app
 from django.apps import apps
+from django.db.models import Max
 from django.urls import NoReverseMatch, reverse
 from django.utils.functional import Promise
+from django.utils.http import urlencode
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from celery_mailer import routing
 from celery_mailer.admin.cluster import Answer, lanes
+from celery_mailer.admin.facts import percent
+from celery_mailer.models import Alarm, Figure
+from celery_mailer.values import Level, Measure
 
 # django-celery-beat writes down every three minutes what it has run.
 BEAT_SEEN = timedelta(minutes=10)
 OVERDUE = timedelta(minutes=1)  # the dispatcher comes every few seconds
+SHOWN = 20  # alarms
+
+ALARMS: dict[Measure, tuple[Any, Any]] = {
+    Measure.BOUNCES: (
+        gettext_lazy("%(kind)s %(name)s: %(number)d of %(total)d emails came back (%(percent)s)."),
+        gettext_lazy("Look where its addresses come from."),
+    ),
+    Measure.COMPLAINTS: (
+        gettext_lazy("%(kind)s %(name)s: %(number)d of %(total)d emails were called spam (%(percent)s)."),
+        gettext_lazy("Look who gets it, and whether they have asked for it."),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -35,9 +53,9 @@ def troubles(answer: Answer | None, overdue_since: datetime | None, now: datetim
     found = [*_of_cluster(answer), *_of_beat(now)]
     if not found and overdue_since is not None and now - overdue_since > OVERDUE:
         since = timesince(overdue_since, now)
-        fault = _("Mail has been due for %(time)s, and nothing takes it.") % {"time": since}
-        return [Trouble(fault, _("Is beat running, and are the workers not all busy?"))]
-    return found
+        fault = _("Mail has been waiting for %(time)s.") % {"time": since}
+        found.append(Trouble(fault, _("Is beat running, and are the workers not all busy?")))
+    return [*found, *_of_reputation()]
 
 
 def _of_cluster(answer: Answer | None) -> Iterator[Trouble]:
@@ -68,7 +86,7 @@ def _of_lanes(served: Any, app: str) -> Iterator[Trouble]:
 
 
 def _of_beat(now: datetime) -> Iterator[Trouble]:
-    """What django-celery-beat's row of the dispatcher says; on another scheduler nothing can be seen."""
+    """What the rows of django-celery-beat say; on another scheduler nothing can be seen."""
     if not apps.is_installed("django_celery_beat"):
         return
     from django_celery_beat.models import PeriodicTask
@@ -80,19 +98,48 @@ def _of_beat(now: datetime) -> Iterator[Trouble]:
         yield Trouble(
             _("The dispatcher is switched off: nothing is retried, and nothing scheduled is sent."),
             _("Enable it among the periodic tasks."),
-            link=_page_of(row.pk),
+            link=_page("django_celery_beat_periodictask_change", row.pk),
         )
-    elif row.last_run_at is None or now - row.last_run_at > BEAT_SEEN:
+        return
+    # Of any row: beat writes down its first run at once, whatever that was of, and the others after minutes.
+    last = PeriodicTask.objects.aggregate(last=Max("last_run_at"))["last"]
+    if last is None or now - last > BEAT_SEEN:
         fault = (
-            _("Beat has not run the dispatcher for %(time)s.") % {"time": timesince(row.last_run_at, now)}
-            if row.last_run_at
-            else _("Beat has never run the dispatcher.")
+            _("Beat has not run for %(time)s.") % {"time": timesince(last, now)}
+            if last
+            else _("Beat has never run.")
         )
         yield Trouble(fault, _("Start it, once for all:"), f"celery -A {current_app.main or 'proj'} beat")
 
 
-def _page_of(pk: int) -> str:
+def _of_reputation() -> Iterator[Trouble]:
+    """The worst first: what was paused, then what is warned of."""
+    for alarm in Alarm.objects.exclude(level="").order_by("level", "-at")[:SHOWN]:
+        numbers = {
+            "kind": Figure.Subject(alarm.kind).label,
+            "name": alarm.name,
+            "number": alarm.number,
+            "total": alarm.total,
+            "percent": percent(min(1.0, alarm.number / max(alarm.total, 1))),
+        }
+        fault, cure = ALARMS[Measure(alarm.measure)]
+        if alarm.level == Level.PAUSE:
+            cure = _("It is paused. Find the cause, then resume it.")
+        yield Trouble(fault % numbers, cure, link=_page_of(alarm))
+
+
+def _page_of(alarm: Alarm) -> str:
+    """Where it is resumed, or looked at."""
+    if alarm.kind == Figure.Subject.BATCH:
+        return _page("celery_mailer_batch_change", alarm.name)
+    if alarm.level == Level.PAUSE:
+        return _page("celery_mailer_providerstate_changelist")
+    page = _page("celery_mailer_email_changelist")
+    return page and f"{page}?{urlencode({'stream': alarm.name})}"
+
+
+def _page(name: str, *args: object) -> str:
     try:
-        return reverse("admin:django_celery_beat_periodictask_change", args=[pk])
+        return reverse(f"admin:{name}", args=args)
     except NoReverseMatch:
         return ""

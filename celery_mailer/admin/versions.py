@@ -1,6 +1,7 @@
 """The versions of a template: which there were, how they differ, and back to one."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,16 @@ def versions_of(template: EmailTemplate) -> list[TemplateVersion]:
         same = all(getattr(version, name) == getattr(row, name) for name in (*WORDS, "language"))
         version.is_current = same  # type: ignore[attr-defined]
     return versions
+
+
+def latest_change(versions: Sequence[TemplateVersion]) -> list[TemplateVersion]:
+    """Of ``versions``, newest first, the last two in one language, the older one first; or nothing."""
+    newer: dict[int | None, TemplateVersion] = {}
+    for version in versions:
+        if version.template_id in newer:
+            return [version, newer[version.template_id]]
+        newer[version.template_id] = version
+    return []
 
 
 def comparison(older: TemplateVersion, newer: TemplateVersion) -> list[Difference]:

@@ -7,10 +7,15 @@ will come), or the move to make with its typed reason. Nothing here costs an att
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.timezone import get_default_timezone
+
+from celery_mailer import conf
 from celery_mailer.deliver.pauses import pauses
 from celery_mailer.models import Email
 from celery_mailer.models.pause import PAUSED
 from celery_mailer.models.transitions import BROKEN, EXPIRE, HOLD, Move
+
+QUIET = "quiet_hours"  # the reason of mail that waits for the end of its stream's quiet hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,18 @@ def not_paused(email: Email, now: datetime) -> Stop | None:
     return Stop(HOLD, PAUSED, str(pause), pause.again_at(now)) if pause is not None else None
 
 
-STEPS = (not_before_its_time, not_after_it_expires, has_recipients, not_paused, was_rendered)
+def not_in_quiet_hours(email: Email, now: datetime) -> Stop | None:
+    """High and ``now`` wait, too: mail that has to wake people up belongs to another stream."""
+    stream = conf.get().streams.get(email.stream)
+    if stream is None or stream.quiet_hours is None:
+        return None
+    until = stream.quiet_hours.until(now, get_default_timezone())
+    return Stop(HOLD, QUIET, str(stream.quiet_hours), until) if until is not None else None
+
+
+STEPS = (
+    not_before_its_time, not_after_it_expires, has_recipients, not_paused, not_in_quiet_hours, was_rendered,
+)  # fmt: skip
 
 
 def check(email: Email, now: datetime) -> Stop | None:

@@ -85,8 +85,8 @@ def _tracked(prefix: str, mark: Mark, own: tuple[str, ...]) -> Callable[[str], s
     def address(target: str) -> str | None:
         if target.startswith(own):
             return None
-        token = tokens.sign(Purpose.CLICK, tokens.pack_mark(mark, target))
-        return prefix + token if len(token) <= tokens.LONGEST else None
+        tracked = prefix + tokens.sign(Purpose.CLICK, tokens.pack_mark(mark, target))
+        return tracked if len(tracked) <= tokens.LONGEST_LINK else None
 
     return address
 

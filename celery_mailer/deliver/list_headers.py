@@ -5,7 +5,7 @@ has them which is sent as it was given, without rendering.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from email.header import Header
 from typing import Any
 from urllib.parse import quote
@@ -15,24 +15,34 @@ import django
 from celery_mailer import conf, tokens
 from celery_mailer.addresses import bare
 from celery_mailer.models import Email
-from celery_mailer.subscriptions import token_for, url_for
+from celery_mailer.subscriptions import has_own_way_out, token_for, url_for
 from celery_mailer.tokens import Purpose
 
 ONE_CLICK = "List-Unsubscribe=One-Click"  # RFC 8058, section 3.1
-NAMES = ("List-Unsubscribe", "List-Unsubscribe-Post", "List-Id")
+WAY_OUT = ("list-unsubscribe", "list-unsubscribe-post")
 LONGEST_LINE = 998  # RFC 5322, section 2.1.1
 _NOT_A_LABEL = re.compile(r"[^a-z0-9]+")
 
 
-def list_headers(email: Email, given: Collection[str]) -> dict[str, str]:
-    """Those of ``email``; none where its stream cannot be left, or the caller has ``given`` one of them."""
+def list_headers(email: Email, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """The headers that the caller has ``given`` to ``email``, as far as they stay, and those that are ours.
+
+    A List-Unsubscribe of the caller's stands in the place of ours, and so does a List-Id. None are ours where
+    the stream cannot be left.
+    """
     url = url_for(Purpose.UNSUBSCRIBE, email)
-    if not url or not {name.lower() for name in given}.isdisjoint(map(str.lower, NAMES)):
-        return {}
-    headers = {"List-Unsubscribe": f"<{url}>{_mailto(email)}", "List-Id": list_id(email.stream)}
-    if url.startswith("https:"):  # RFC 8058, section 3.1: not without one
-        headers["List-Unsubscribe-Post"] = ONE_CLICK
-    return headers
+    if not url:
+        return given, {}
+    own = {}
+    if not has_own_way_out(given):
+        # What the caller says of a one click is not about our link.
+        given = {name: value for name, value in given.items() if name.lower() not in WAY_OUT}
+        own["List-Unsubscribe"] = f"<{url}>{_mailto(email)}"
+        if url.startswith("https:"):  # RFC 8058, section 3.1: not without one
+            own["List-Unsubscribe-Post"] = ONE_CLICK
+    if not any(name.lower() == "list-id" for name in given):
+        own["List-Id"] = list_id(email.stream)
+    return given, own
 
 
 def list_id(stream: str) -> str:

@@ -43,8 +43,7 @@ def build(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()) 
     Raises ``ObjectDoesNotExist`` if it was not rendered yet: a template's source must never go out.
     """
     words: Content | Message = email.rendered if content.needs_rendering else content
-    headers = extra_headers(email, content)
-    own_headers = list_headers(email, headers)
+    headers, own_headers = list_headers(email, extra_headers(email, content))
     html = marked(email, content, words.html) if words.html else ""
     to, cc, bcc = addressed(email)
     attachments = [_attachment(e) for e in enclosures if _wanted(e, words.html)]

@@ -12,8 +12,8 @@ How two workers are kept apart. A hand-over may take half a lease; none is begun
 less than that left, without renewing the lease by compare-and-set first. A worker that was frozen for
 longer than its lease finds that it lost the claim, and stops.
 
-How a lane stays fair. A slice ends after ``SLICE_SECONDS``, and claims no more than its pace so far says
-it can do in that time: with a slow server the rest stays queued, untouched, for a chain of its own.
+How a lane stays fair. A slice ends when its turn is over, and claims no more than its pace so far says it
+can do until then: with a slow server the rest stays queued, untouched, for a chain of its own.
 """
 
 import time
@@ -39,19 +39,17 @@ from celery_mailer.deliver.pace import Pace
 from celery_mailer.deliver.plan import Ready, plan
 from celery_mailer.deliver.pressure import learn
 from celery_mailer.deliver.providers.contract import Outgoing, Parcel, stream, takes_wire
-from celery_mailer.deliver.providers.outcomes import error_words
+from celery_mailer.deliver.turn import SECONDS, Others, Turn
 from celery_mailer.models import Attempt, Email
 from celery_mailer.models.attachment import enclosures_of
 from celery_mailer.models.attempt import record
 from celery_mailer.models.connection import LOST, drop_dead, survives_lost_connection
+from celery_mailer.models.insertion import new
 from celery_mailer.models.transitions import CLAIM, RELEASE, move, renew_lease
 from celery_mailer.values import Kind, Outcome, Reply, Result, Status
 
 WINDOW = 20  # hand-overs without a written fact, at most
 FLUSH_AFTER = 1.0  # seconds after which facts are written, however few
-# A slice gives way to other lanes after this long. An urgent mail may have to wait for about three tasks
-# of a worker's (one that runs and one fetched ahead, twice), so this is a third of the second we promise.
-SLICE_SECONDS = 0.3
 FURTHEST_AHEAD = 5.0  # seconds: how far ahead slots are booked by who has no end in sight
 NO_PLACE = timedelta(seconds=2)  # until mail comes again for which no connection was free
 
@@ -66,26 +64,33 @@ _pace = Pace(unknown=WINDOW)
 
 
 @survives_lost_connection
-def deliver_emails(ids: Collection[UUID], *, seconds: float = SLICE_SECONDS) -> list[UUID]:
-    """Deliver what of ``ids`` is queued, and return what there was no time for within ``seconds``."""
-    end = time.monotonic() + seconds
+def deliver_emails(
+    ids: Collection[UUID], *, seconds: float = SECONDS, others: Others | None = None
+) -> list[UUID]:
+    """Deliver what of ``ids`` is queued, and return what there was no time for.
+
+    There are ``seconds``, and more while no ``others`` wait; they get a part if they are idle.
+    """
     rest = sorted(set(ids))
+    # They are asked where it matters: one mail on an idle system does not wait for that.
+    turn = Turn(seconds, others if len(rest) > _pace.fits(seconds) else None)
     held: dict[str, Held] = {}
     while rest:
-        left = end - time.monotonic()
+        left = turn.left()
         size = _pace.fits(left) if not held else len(rest)
         asked = plan(_pass_gate(_load(rest[:size]), timezone.now()), held, min(left, FURTHEST_AHEAD))
-        put_back = _Slice(asked.ready, held).run(end) if asked.ready else []
+        put_back = _Slice(asked.ready, held).run(turn) if asked.ready else []
         if asked.soon and not asked.ready:
-            time.sleep(max(0.0, min(asked.again, end) - time.monotonic()))
+            time.sleep(max(0.0, min(asked.again - time.monotonic(), turn.left())))
         rest = put_back + asked.soon + rest[size:]
-        if time.monotonic() >= end:
+        if turn.over():
             break
     return rest
 
 
 def _load(ids: Collection[UUID]) -> list[Email]:
-    rows = Email.objects.filter(pk__in=ids, status=Status.QUEUED)
+    # What is not asked for here is not read: times take long to make.
+    rows = Email.objects.filter(pk__in=ids, status=Status.QUEUED).defer("created_at", "due_at")
     # In Python's order, which ``in_doubt`` goes by: MariaDB sorts UUIDs of other versions than 7 its own way.
     return sorted(rows.select_related("content", "rendered"), key=lambda email: email.pk)
 
@@ -135,10 +140,10 @@ class _Slice:
         with_files = [r.email.pk for r in self.waiting if r.email.content.has_attachments]
         self.enclosures = enclosures_of(with_files)
 
-    def run(self, end: float) -> list[UUID]:
-        """Hand over until the clock says ``end``; returns what was put back."""
+    def run(self, turn: Turn) -> list[UUID]:
+        """Hand over until the ``turn`` is over; returns what was put back."""
         self.flushed_at = self.since = time.monotonic()
-        self.end = end
+        self.turn = turn
         try:
             while self.waiting and self._may_go_on():
                 self._use(self.waiting[0].alias)
@@ -153,7 +158,7 @@ class _Slice:
 
     def _may_go_on(self) -> bool:
         """There is always time for the first; what waits for a provider that is held is planned anew."""
-        if self.late or (self.done and time.monotonic() >= self.end):
+        if self.late or (self.done and self.turn.over()):
             return False
         return self.waiting[0].alias not in self.held and self._still_ours()
 
@@ -184,7 +189,7 @@ class _Slice:
             breakers.leave(passage)
 
     def _hand_over(self, passage: Passage) -> None:
-        provider, fault = _open(passage.alias, self.limit)
+        provider, fault = providers.opened(passage.alias, self.limit)
         if provider is None:
             self._hear(self._draw(), passage, Result(fault, usable=False))
         elif self._still_ours():  # opening may have taken long
@@ -211,6 +216,8 @@ class _Slice:
         """What the provider is to hand over, composed as it is drawn. There is always time for the first."""
         alias, left = passage.alias, passage.most
         while left and self.waiting and self.waiting[0].alias == alias and alias not in self.held:
+            if others := self.turn.idle():
+                self._share(others)
             if not self._in_time(self.waiting[0].slot):
                 break
             drawn = self._draw()
@@ -220,8 +227,15 @@ class _Slice:
             else:
                 left -= 1
                 yield Parcel(*composed, partial(self._begin, drawn))
-            if self.lost or time.monotonic() >= self.end:
+            if self.lost or self.turn.over():
                 break
+
+    def _share(self, others: Others) -> None:
+        """Pass on half of what is left, if that takes longer than what it costs."""
+        half = len(self.waiting) // 2
+        if half > _pace.fits(SECONDS / 2):
+            behind = [self.waiting.pop() for _ in range(half)]
+            others.pass_on(self._release(reversed(behind)))
 
     def _in_time(self, slot: limits.Slot) -> bool:
         """Wait for ``slot``. One that has passed counts as not given; but for the first there is time."""
@@ -310,22 +324,12 @@ class _Slice:
         self.facts = []
 
 
-def _open(alias: str, timeout: float) -> tuple[providers.Provider | None, Reply]:
-    """The provider, ready, or ``None`` with the reply that says why it cannot be used."""
-    try:
-        provider = providers.get(alias)
-    except Exception as error:
-        # A class that does not import, options that it refuses: mended by a person, and no email's fault.
-        return None, Reply(Outcome.DEFERRED, Kind.PROVIDER, text=error_words(error))
-    fault = provider.open(timeout)
-    return (None, fault) if fault else (provider, Reply(Outcome.ACCEPTED))
-
-
 def _fact(drawn: _Drawn, claim: UUID, alias: str, result: Result) -> Attempt:
     reply = result.summary
     differ = any(r.outcome != reply.outcome for r in result.recipients.values())
     recipients = {a: [r.outcome, r.code, r.text] for a, r in result.recipients.items()} if differ else {}
-    fact = Attempt(
+    fact = new(
+        Attempt,
         email_id=drawn.ready.email.pk,
         claim=claim,
         provider=alias,

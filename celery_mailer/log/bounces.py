@@ -28,7 +28,7 @@ BY_DETAIL: dict[str, str | None] = {
     "5.1.9": NOTHING,
     "5.1.10": Bounce.HARD,  # a null MX (RFC 7505)
     "5.2.0": UNCLEAR,
-    "5.2.1": Bounce.HARD,  # disabled
+    "5.2.1": UNCLEAR,  # disabled; Google's "at a rate that prevents additional messages"
     "5.2.2": Bounce.SOFT,  # full
     "5.2.3": NOTHING,  # the message is too long for it
     "5.3.4": NOTHING,  # and for the system
@@ -47,12 +47,25 @@ BY_SUBJECT: dict[str, str | None] = {
     "5.7": NOTHING,  # policy
 }
 
+# Whom it is about is not the recipient, whatever else it says that there is none of.
+SENDER = re.compile(
+    r"sender verif|verification failed for|sender (\w+ )?(address|domain)|(address|domain) of (the )?sender"
+    r"|sender (rejected|denied|unknown|invalid)|client host|\b(helo|ehlo)\b|your (reverse )?host ?name",
+    re.IGNORECASE,
+)
 POLICY = re.compile(
     r"spam|block(ed|list)|black ?list|listed (at|by|in|on)|rbl\b|dnsbl|dmarc|\bspf\b|dkim|policy|policies"
     r"|reputation|rate limit|too many|unsolicited|abus|virus|malware|not authori[sz]ed|access denied"
-    r"|relay|sender (address )?(rejected|denied)|content|suspicious|banned|reverse dns|\bptr\b|greylist",
+    r"|relay|content|suspicious|banned|reverse dns|\bptr\b|greylist",
     re.IGNORECASE,
 )
+# Those of them that say so also beside a code that means nobody is there; but not in the name of a host.
+PLAINLY_POLICY = re.compile(
+    r"(?<![\w.@-])(spam|content filter|block(ed|list)|black ?list(ed)?|greylist(ed)?|virus|malware|policy)"
+    r"(?![\w@-]|\.\w)",
+    re.IGNORECASE,
+)
+FOR_NOW = re.compile(r"at a rate|temporar", re.IGNORECASE)
 SIZE = re.compile(
     r"message (size|too (large|big|long))|size limit|too large|exceeds? .{0,20}size", re.IGNORECASE
 )
@@ -83,9 +96,14 @@ def classify(code: int | None, enhanced_code: str, text: str) -> str:
     code, enhanced_code = code or reply_code_in(text), enhanced_code or enhanced_code_in(text)
     final = f"5{enhanced_code[1:]}"  # what it would be if it were not temporary
     known = BY_DETAIL.get(final, BY_SUBJECT.get(final.rpartition(".")[0]))
+    if known == NOTHING or SENDER.search(text):
+        return NOTHING
     if (enhanced_code or str(code or "5")).startswith("4"):
-        return NOTHING if known == NOTHING else Bounce.SOFT
-    return _by_words(code, text) if known is UNCLEAR else known
+        return Bounce.SOFT
+    bounce = _by_words(code, text) if known is UNCLEAR else known
+    if bounce == Bounce.HARD and FOR_NOW.search(text):
+        return Bounce.SOFT
+    return NOTHING if bounce == Bounce.HARD and PLAINLY_POLICY.search(text) else bounce
 
 
 def _by_words(code: int | None, text: str) -> str:
@@ -102,8 +120,8 @@ def _by_words(code: int | None, text: str) -> str:
 
 
 def speaks_of_the_mail(text: str) -> bool:
-    """Whether a refusal is for the message's size, or for somebody's policy, by its words."""
-    return bool(SIZE.search(text) or POLICY.search(text))
+    """Whether a refusal is for the message's size, its sender, or somebody's policy, by its words."""
+    return bool(SIZE.search(text) or SENDER.search(text) or POLICY.search(text))
 
 
 def enhanced_code_in(text: str) -> str:

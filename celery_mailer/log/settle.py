@@ -25,9 +25,9 @@ from celery_mailer.values import FINAL, LOG_ALL, LOG_FAILURES, LOG_NOTHING, Kind
 
 def unjudged() -> QuerySet[Attempt]:
     """Facts whose email is still held under the claim they were made under: nobody has judged them."""
-    return Attempt.objects.filter(email__status=Status.SENDING, email__claim=F("claim")).select_related(
-        "email"
-    )
+    facts = Attempt.objects.filter(email__status=Status.SENDING, email__claim=F("claim"))
+    # Times take long to make, and these are not asked for.
+    return facts.select_related("email").defer("started_at", "finished_at", "email__lease_until")
 
 
 @survives_lost_connection

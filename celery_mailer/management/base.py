@@ -1,10 +1,12 @@
-"""What the commands share: ``--json``, and how counts are written."""
+"""What the commands share: ``--json``, how counts are written, and times that are given as numbers."""
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
 
 class JsonCommand(BaseCommand):
@@ -21,3 +23,14 @@ class JsonCommand(BaseCommand):
 
 def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{what}: {count}" for what, count in counts.items())
+
+
+def from_now(number: int, unit: timedelta, fault: str) -> datetime:
+    """The time ``number`` units from now; a negative number is one in the past.
+
+    Raises ``CommandError`` with ``fault`` for a time that no calendar has.
+    """
+    try:
+        return timezone.now() + number * unit
+    except OverflowError:
+        raise CommandError(fault) from None

@@ -1,7 +1,8 @@
 """Delivers without a worker: what is due goes through the three stages in this process.
 
 For sites that have a command run by cron, or by a timer of uWSGI's, in the place of workers and beat. So what
-beat would repair is repaired here, too. Beside workers it does no harm: of all who try, one claims an email.
+beat would repair, let go or cancel is done here, too. Beside workers it does no harm: of all who try, one
+claims an email.
 """
 
 import multiprocessing
@@ -15,12 +16,12 @@ from django.db import connections, router, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from celery_mailer import chain, conf
+from celery_mailer import batches, chain, conf
 from celery_mailer.deliver import providers
 from celery_mailer.deliver.pauses import pauses
 from celery_mailer.models import Email
 from celery_mailer.models.transitions import WAKE, move
-from celery_mailer.periodic import rescue, settle
+from celery_mailer.periodic import match_events, rescue, settle
 from celery_mailer.values import Priority, Status
 
 
@@ -34,6 +35,7 @@ def drain(
     """
     rescue()
     settle()
+    match_events()
     if processes == 1:
         return _work(log_level, tell)
     # Neither a database connection nor an idle one to a provider may be used by two processes.
@@ -51,7 +53,7 @@ def _work(log_level: int | None, tell: Callable[[int], None] | None = None) -> C
     counts: Counter[str] = Counter()
     stuck: set[UUID] = set()  # what is still queued after its turn, whatever the cause, has no second one
     try:
-        while ids := _take(stuck):
+        while ids := _take(stuck) or _released(stuck):
             taken = Email.objects.filter(pk__in=ids)
             if log_level is not None:
                 taken.update(log_level=log_level)
@@ -81,6 +83,17 @@ def _take(stuck: set[UUID]) -> list[UUID]:
             taken = move(ids, WAKE, due_at=now + 2 * lease, due_at__lte=now + lease)
         if taken:
             return taken
+    return []
+
+
+def _released(stuck: set[UUID]) -> list[UUID]:
+    """The same, of what batches let go now that nothing else is due."""
+    done = True
+    while done:
+        # Twice: the first sees how the canaries did that were sent here, the second lets go the others.
+        done = any([batches.tend(start=False), batches.tend(start=False)])
+        if ids := _take(stuck):
+            return ids
     return []
 
 

@@ -5,19 +5,17 @@ from datetime import datetime, timedelta
 
 from django.core.management.base import CommandError
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from celery_mailer.management.base import from_now
 from celery_mailer.models import Email
 
 
 def days_ago(days: int) -> datetime:
     """Raises ``CommandError`` for what is no number of days back."""
-    try:
-        if days < 0:
-            raise OverflowError
-        return timezone.now() - timedelta(days=days)
-    except OverflowError:
-        raise CommandError(f"--days: {days} is no number of days back") from None
+    fault = f"--days: {days} is no number of days back"
+    if days < 0:
+        raise CommandError(fault)
+    return from_now(-days, timedelta(days=1), fault)
 
 
 def delete_in_steps(emails: QuerySet[Email], step: int, tell: Callable[[int], None]) -> int:

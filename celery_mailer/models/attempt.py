@@ -7,13 +7,15 @@ from uuid import UUID
 from django.db import IntegrityError, models, router
 
 from celery_mailer.models.email import Email
+from celery_mailer.models.fields import QuickJSON
 from celery_mailer.models.insertion import insert
+from celery_mailer.models.quick import QuickRow
 from celery_mailer.values import Kind, Outcome, uuid7
 
 LONGEST_ID = 255  # characters that are kept of a provider's id: no ESP of Anymail's comes near
 
 
-class Attempt(models.Model):
+class Attempt(QuickRow):
     """``claim`` is the email's claim under which it was made, so that log judges each fact once."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -28,7 +30,7 @@ class Attempt(models.Model):
     code = models.PositiveSmallIntegerField(null=True, help_text="the server's status code")
     text = models.TextField(blank=True, help_text="the server's words")
     retry_after = models.DurationField(null=True, help_text="for how long the server asked us to wait")
-    recipients = models.JSONField(default=dict, help_text="address: [outcome, code, text]")
+    recipients = QuickJSON(default=dict, help_text="address: [outcome, code, text]")
 
     # The provider's ids of what it took: no column, but on their way into ``ProviderMessage``.
     message_ids: Collection[str] = ()

@@ -1,5 +1,7 @@
 """The emails of one bulk call."""
 
+from uuid import UUID
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -53,9 +55,15 @@ class Batch(models.Model):
         indexes = [models.Index(fields=["stage"], name="mailer_batch_stage_idx", condition=~Q(stage=""))]
 
     def __str__(self) -> str:
-        return f"batch {self.id} of {self.total}"
+        return str(self.id)
 
     @property
     def duplicates(self) -> int:
         """How many recipients had an address that was there before; it is known when all were taken."""
         return max(0, self.taken - self.invalid - self.total)
+
+
+def was_cancelled(batch_id: UUID) -> bool:
+    """Whether it was; until the caller's transaction ends, nobody else cancels it."""
+    row = Batch.objects.select_for_update().filter(pk=batch_id).first()
+    return row is not None and row.cancelled_at is not None

@@ -3,16 +3,17 @@
 from django.db import models
 
 from celery_mailer.models.email import Email
-from celery_mailer.models.fields import OrderedJSON
+from celery_mailer.models.fields import OrderedJSON, QuickJSON
+from celery_mailer.models.quick import QuickRow
 from celery_mailer.models.template import TemplateVersion
 
 
-class Content(models.Model):
+class Content(QuickRow):
     """The caller's words: sources when there is a template or a context, else verbatim."""
 
     email = models.OneToOneField(Email, models.CASCADE, primary_key=True)
     from_email = models.TextField()
-    reply_to = models.JSONField(default=list)
+    reply_to = QuickJSON(default=list)
     headers = OrderedJSON(default=dict)
     subject = models.TextField(blank=True)
     text = models.TextField(blank=True)
@@ -31,7 +32,7 @@ class Content(models.Model):
     context = OrderedJSON(null=True)
     language = models.CharField(max_length=35, blank=True)
     time_zone = models.CharField(max_length=64, blank=True)
-    tags = models.JSONField(default=list)
+    tags = QuickJSON(default=list)
     metadata = OrderedJSON(default=dict)
     shape = OrderedJSON(default=dict, help_text="what text and html do not say: subtype, alternatives…")
     has_attachments = models.BooleanField(default=False)
@@ -50,7 +51,7 @@ class Content(models.Model):
         return bool(self.template) or self.context is not None
 
 
-class Message(models.Model):
+class Message(QuickRow):
     """The rendered thing that goes out. Verbatim emails have none: their content is their message.
 
     A table of its own because rendering a slice is then one multi-row INSERT, which is idempotent

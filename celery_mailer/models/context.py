@@ -66,15 +66,25 @@ def plain(value: Any) -> Any:
     the time. Raises ``NotPlain`` where ``encode`` has to look.
     """
     kind = type(value)
-    if kind is str:
-        if (value.isascii() or _is_whole(value)) and "\x00" not in value:
-            return value
-    elif kind is dict:
-        if TAG not in value and set(map(type, value)) <= {str}:
-            return {plain(key): plain(item) for key, item in value.items()}
-    elif kind is list:
+    if kind is dict:
+        if TAG in value:
+            raise NotPlain
+        return {  # without a call for each of the many short strings
+            key if type(key) is str and key.isascii() and "\x00" not in key else _plain_text(key):
+            item if type(item) is str and item.isascii() and "\x00" not in item else plain(item)
+            for key, item in value.items()
+        }  # fmt: skip
+    if kind is list:
         return [plain(item) for item in value]
-    elif kind in (int, bool, NoneType) or (kind is float and isfinite(value)):
+    if kind is str:
+        return _plain_text(value)
+    if kind in (int, bool, NoneType) or (kind is float and isfinite(value)):
+        return value
+    raise NotPlain
+
+
+def _plain_text(value: Any) -> str:
+    if type(value) is str and "\x00" not in value and _is_whole(value):
         return value
     raise NotPlain
 

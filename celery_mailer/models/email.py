@@ -9,6 +9,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from celery_mailer.models.batch import Batch
+from celery_mailer.models.fields import QuickJSON
+from celery_mailer.models.quick import QuickRow
 from celery_mailer.models.recipient import FirstAddress, note_further
 from celery_mailer.values import FINAL, WAITING, Priority, Status, uuid7
 
@@ -26,7 +28,7 @@ class Emails(models.QuerySet["Email"]):
         return emails
 
 
-class Email(models.Model):
+class Email(QuickRow):
     """An email as the caller asked for it.
 
     ``due_at`` is set exactly while the email waits (queued, deferred), ``lease_until`` exactly while it
@@ -46,9 +48,9 @@ class Email(models.Model):
     priority = models.SmallIntegerField(choices=Priority)
     stream = models.CharField(max_length=40)
     provider = models.CharField(max_length=64, blank=True, help_text="the alias asked for; empty: as routed")
-    to = models.JSONField(default=list)
-    cc = models.JSONField(default=list, blank=True)
-    bcc = models.JSONField(default=list, blank=True)
+    to = QuickJSON(default=list)
+    cc = QuickJSON(default=list, blank=True)
+    bcc = QuickJSON(default=list, blank=True)
     address = FirstAddress(
         max_length=320, blank=True, editable=False, help_text="of the first recipient, as it is looked for"
     )

@@ -9,7 +9,9 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from celery_mailer.models.attempt import final_recipients
 from celery_mailer.models.email import Email
+from celery_mailer.models.recipient import searchable
 from celery_mailer.values import Bounce, EventKind, uuid7
 
 
@@ -92,6 +94,13 @@ def delete_unknown_events(before: datetime, limit: int) -> int:
 
 
 def known_to_be_taken(ids: Collection[UUID]) -> set[UUID]:
-    """Of the emails ``ids``, those that an event shows a provider to have."""
+    """Of the emails ``ids``, each in doubt, those that an event shows a provider to have.
+
+    What it says of a recipient whose answer is known says nothing of those who are in doubt.
+    """
+    if not ids:
+        return set()
     told = Event.objects.filter(email_id__in=ids).exclude(kind=EventKind.REJECTED)
-    return set(told.values_list("email_id", flat=True))
+    known = {pk: set(map(searchable, answers)) for pk, answers in final_recipients(ids).items()}
+    named = told.values_list("email_id", "recipient")
+    return {pk for pk, recipient in named if recipient not in known.get(pk, ())}

@@ -11,19 +11,57 @@ from contextlib import nullcontext
 from datetime import datetime
 from functools import cache
 from json import JSONEncoder
-from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import IntegrityError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.base import ModelState
 from django.db.models.constants import OnConflict
 
+Row = TypeVar("Row", bound=models.Model)
 Rows = Sequence[models.Model]
 ENOUGH = 5  # rows from which on COPY takes less time than INSERT
 
-_PLAIN = {str, int, bool, NoneType}  # what every driver takes as it is
+Reader = Callable[[Any, Any], Any]
+
+_PLAIN = frozenset({str, int, bool})  # what every driver takes as it is
+_NOTHING: frozenset[type] = frozenset()
+_EMPTY: dict[type, str] = {list: "[]", dict: "{}"}
 _json = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def new(model: type[Row], **values: Any) -> Row:
+    """What ``model(**values)`` gives, in half of the time; ``values`` are by attribute (``batch_id``).
+
+    No signal is sent, and no name is checked.
+    """
+    row = model.__new__(model)
+    constant, made = _defaults(model)
+    row.__dict__ = constant | values
+    for name, make in made:
+        if name not in values:
+            row.__dict__[name] = make()
+    row._state = ModelState()
+    return row
+
+
+@cache
+def _defaults(model: type[models.Model]) -> tuple[dict[str, Any], list[tuple[str, Callable[[], Any]]]]:
+    """By attribute: the defaults that are always the same, and what makes the others."""
+    fields = model._meta.concrete_fields
+    made = {f.attname: f.get_default for f in fields if f.has_default() and callable(f.default)}
+    constant = {f.attname: f.get_default() for f in fields if f.attname not in made}
+    return constant, list(made.items())
+
+
+def point(row: models.Model, name: str, other: models.Model) -> None:
+    """What ``row.name = other`` does, in half of the time; nobody is asked whether they may be related."""
+    field: Any = row._meta.get_field(name)
+    row.__dict__[field.attname] = other.pk
+    field.set_cached_value(row, other)
+    if field.one_to_one:
+        field.remote_field.set_cached_value(other, row)
 
 
 def insert(rows: Rows, using: str, *, new_only: bool = False) -> None:
@@ -78,7 +116,12 @@ def _insert_one(row: models.Model, connection: BaseDatabaseWrapper, new_only: bo
 
 
 def _values(row: models.Model, connection: BaseDatabaseWrapper) -> list[Any]:
-    return [read(row, connection) for read in _readers(type(row), connection.vendor)]
+    values = row.__dict__
+    return [
+        # What most values are is decided here: a call for each would take as long as all the rest.
+        value if (value := values[name]) is None or type(value) in as_it_is else read(row, connection)
+        for name, as_it_is, read in _readers(type(row), connection.vendor)
+    ]
 
 
 def _can_copy(connection: BaseDatabaseWrapper) -> bool:
@@ -126,12 +169,12 @@ def _statement(model: type[models.Model], using: str, new_only: bool) -> str:
 
 
 @cache
-def _readers(model: type[models.Model], vendor: str) -> list[Callable[[Any, Any], Any]]:
-    return [_reader(field, vendor) for field in model._meta.concrete_fields]
+def _readers(model: type[models.Model], vendor: str) -> list[tuple[str, frozenset[type], Reader]]:
+    """For each field its attribute, the types that the driver takes as they are, and what prepares others."""
+    return [(field.attname, *_reader(field, vendor)) for field in model._meta.concrete_fields]
 
 
-def _reader(field: Any, vendor: str) -> Callable[[Any, Any], Any]:
-    """What gives ``field`` of a row as the driver takes it."""
+def _reader(field: Any, vendor: str) -> tuple[frozenset[type], Reader]:
     name = field.attname
 
     def prepared(row: Any, connection: Any) -> Any:
@@ -139,28 +182,22 @@ def _reader(field: Any, vendor: str) -> Callable[[Any, Any], Any]:
 
     def plain(row: Any, connection: Any) -> Any:
         value = getattr(row, name)
-        if type(value) in _PLAIN or (native and _is_native(value)):
-            return value
-        return prepared(row, connection)
+        # With a time zone, Django does nothing to it.
+        return value if type(value) is datetime and value.tzinfo is not None else prepared(row, connection)
 
     def json(row: Any, connection: Any) -> Any:
         value = getattr(row, name)
-        return None if value is None else _json(value)
+        return _EMPTY[type(value)] if not value and type(value) in _EMPTY else _json(value)
 
     native = vendor == "postgresql"
     if _fills_itself(field):
-        return prepared
+        return _NOTHING, prepared
     if isinstance(field, models.JSONField):
-        return json if field.encoder is None and native else prepared
-    return plain
+        return _NOTHING, json if field.encoder is None and native else prepared
+    return (_PLAIN | {UUID}, plain) if native else (_PLAIN, prepared)
 
 
 def _fills_itself(field: Any) -> bool:
     if isinstance(field, models.DateTimeField):
         return field.auto_now or field.auto_now_add
     return type(field).pre_save is not models.Field.pre_save
-
-
-def _is_native(value: Any) -> bool:
-    """Whether psycopg knows it, and Django does nothing to it."""
-    return type(value) is UUID or (type(value) is datetime and value.tzinfo is not None)

@@ -5,12 +5,13 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, router, transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from celery_mailer import conf
+from celery_mailer.models.batch import Batch, was_cancelled
 from celery_mailer.models.email import Email
 from celery_mailer.models.provider import HELD, ProviderState, State
 from celery_mailer.values import Kind, Priority, Status
@@ -61,6 +62,8 @@ class Pause(models.Model):
                 self.name = str(uuid.UUID(self.name))
             except ValueError:
                 raise ValidationError({"name": _("Give the id of a batch.")}) from None
+            if not Batch.objects.filter(pk=self.name).exists():
+                raise ValidationError({"name": _("There is no batch %s.") % self.name})
 
     def holds(self, now: datetime) -> bool:
         return self.until is None or now < self.until
@@ -73,12 +76,25 @@ class Pause(models.Model):
 def pause(kind: str, name: str, reason: str, *, until: datetime | None = None, by: str = "") -> Pause:
     """Stop ``kind`` ``name``; where it is paused already, the new reason and end take the place of the old.
 
-    Workers see it within about a second; what is under way ends. Raises ``ValidationError``.
+    Workers see it within about a second; what is under way ends. Raises ``ValidationError``, also for a batch
+    that was cancelled: it is held until the last email is cancelled, and another pause could end before.
     """
     asked = Pause(kind=kind, name=name, reason=reason, until=until, by=by)
     asked.full_clean(validate_unique=False, validate_constraints=False)
-    values = {"reason": reason, "until": until, "by": by, "created_at": asked.created_at}
-    return Pause.objects.update_or_create(kind=kind, name=asked.name, defaults=values)[0]
+    with transaction.atomic(using=router.db_for_write(Pause)):
+        if kind == Pause.Subject.BATCH and was_cancelled(uuid.UUID(asked.name)):
+            raise ValidationError(_("This batch was cancelled."))
+        return _put(asked)
+
+
+def hold(kind: str, name: str, reason: str, *, by: str = "") -> Pause:
+    """As ``pause``, until it is resumed; also a batch that was cancelled. For what no person asks for."""
+    return _put(Pause(kind=kind, name=name, reason=reason, by=by))
+
+
+def _put(asked: Pause) -> Pause:
+    values = {field: getattr(asked, field) for field in ("reason", "until", "by", "created_at")}
+    return Pause.objects.update_or_create(kind=asked.kind, name=asked.name, defaults=values)[0]
 
 
 def paused_providers(now: datetime) -> set[str]:

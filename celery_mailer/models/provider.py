@@ -65,7 +65,7 @@ class ProviderState(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.alias} ({self.get_state_display()})"
+        return self.alias
 
 
 class ProviderChange(models.Model):

@@ -67,7 +67,8 @@ class Suppression(models.Model):
         indexes = [models.Index(fields=["expires_at"], name="mailer_suppression_expiry_idx")]
 
     def __str__(self) -> str:
-        return f"{self.address or self.digest}: {self.reason}"
+        # Not the address: the admin's log keeps this for as long as it is kept.
+        return f"{self.reason} of {self.digest[:12]}"
 
     def save(self, *args: object, **kwargs: object) -> None:
         """Also normalises the address."""

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, router, transaction
 from django.template import TemplateSyntaxError
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from celery_mailer.engine import compiled, lacking
@@ -100,10 +101,13 @@ class EmailTemplate(models.Model):
             template = compiled(getattr(self, field))
             missing = lacking(template, self.samples, self.language) if self.samples else []
         except TemplateSyntaxError as error:
-            return f"Bad syntax: {error}"
+            return gettext("Bad syntax: %(fault)s") % {"fault": error}
         except Exception as error:
-            return f"With the samples, it ends in {type(error).__name__}: {error}"
-        return f"Uses what variables do not declare: {', '.join(missing)}" if missing else ""
+            fault = f"{type(error).__name__}: {error}"
+            return gettext("With the samples, it ends in %(fault)s") % {"fault": fault}
+        if not missing:
+            return ""
+        return gettext("Uses what variables do not declare: %(names)s") % {"names": ", ".join(missing)}
 
     def version(self) -> "TemplateVersion":
         """The version with the words as they are now; made if they were changed behind ``save``'s back."""

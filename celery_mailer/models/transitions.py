@@ -70,12 +70,17 @@ SUPPRESS = Move(
 THROTTLE = Move(
     "throttle", frozenset({Q}), D, "deliver, when a limit is reached", signal=signals.email_deferred
 )
-HOLD = Move("hold", frozenset({Q}), D, "the gate, while paused", signal=signals.email_deferred)
+HOLD = Move(
+    "hold", frozenset({Q}), D, "the gate, while paused, or in quiet hours", signal=signals.email_deferred
+)
 WAKE = Move("wake", frozenset({Q, D}), Q, "the dispatcher", plain=True)
 REQUEUE = Move("requeue", frozenset({S}), Q, "the rescuer, what a lost worker had not begun")
 RETRY = Move("retry", frozenset({Q, D}), Q, "a person, who will not wait for its time")
 CONFIRM = Move(
     "confirm", frozenset({U}), Status.SENT, "a person; a provider's event", signal=signals.email_sent
+)
+TAKEN = Move(
+    "taken", frozenset({Q, D}), Status.SENT, "a provider's event, after a doubt", signal=signals.email_sent
 )
 GIVE_UP = Move(
     "give_up", frozenset({U}), Status.FAILED, "a person; a provider's event", signal=signals.email_failed
@@ -84,7 +89,7 @@ CANCEL = Move("cancel", frozenset({Q, D, U}), Status.CANCELLED, "a person")
 
 MOVES = (
     CLAIM, RELEASE, POSTPONE, SENT, DEFER, DEFER_FREE, REJECT, DOUBT, RESEND,
-    BROKEN, EXPIRE, SUPPRESS, THROTTLE, HOLD, WAKE, REQUEUE, RETRY, CONFIRM, GIVE_UP, CANCEL,
+    BROKEN, EXPIRE, SUPPRESS, THROTTLE, HOLD, WAKE, REQUEUE, RETRY, CONFIRM, TAKEN, GIVE_UP, CANCEL,
 )  # fmt: skip
 
 

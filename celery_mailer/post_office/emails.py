@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from celery_mailer import conf
+from celery_mailer.call import Call
 from celery_mailer.exceptions import InvalidEmail
 from celery_mailer.models import Attempt, Content, Decision, Email
 from celery_mailer.models.context import encode
@@ -110,7 +111,7 @@ def _waiting(mail: tables.Mail, template: Named | None, now: datetime, context: 
 
 def _checked(mail: tables.Mail, template: Named | None, now: datetime, context: Context) -> Made:
     request, repaired = _request(mail, template)
-    row = checked_row(request, now, timedelta(0))
+    row = checked_row(request, Call(now, timedelta(0)))
     email, content = row.email, row.content
     email.created_at = mail.created
     email.expires_at = mail.expires_at

@@ -37,7 +37,7 @@ class Report:
     too_old: int = 0  # over for longer than the retention: the next cleanup would delete them
     attempts: int = 0
     attachments: int = 0
-    files_lost: int = 0
+    files_lost: int = 0  # or damaged
     events_left_out: int = 0
     repaired: dict[str, int] = field(default_factory=dict)  # by field
     faults: list[str] = field(default_factory=list)  # of templates
@@ -115,13 +115,13 @@ class _Import:
         for mail in self._fresh(mails, logs):
             made[mail.id] = make(mail, logs[mail.id], self._template(mail), self.now, self._context)
             self.report.events_left_out += sum(log.status not in (0, 1) for log in logs[mail.id])
-        waiting = {mail.id: made[mail.id] for mail in mails if mail.waiting and mail.id in made}
-        enclosures = self._enclose(made, files, set(waiting))
+        waiting = {mail.id for mail in mails if mail.waiting and mail.id in made}
+        enclosures = self._enclose(made, files, waiting)
         self._count(made)
         self.report.attachments += len(enclosures)
         if not self.dry_run:
             self._insert(list(made.values()), enclosures)
-            ours = {pk: one.email.pk for pk, one in waiting.items()}
+            ours = [(mail, made[mail.id].email.pk) for mail in mails if mail.id in made]
             tables.take_over(self.using, ours, self.now)
 
     def _fresh(self, mails: Sequence[tables.Mail], logs: dict[int, list[tables.Log]]) -> list[tables.Mail]:
@@ -157,7 +157,7 @@ class _Import:
             if lost := self.files.lost(files[pk], self.now):
                 self.report.files_lost += len(lost)
                 if pk in waiting:
-                    one.give_up(self.now, f"attachments: the file of {', '.join(lost)} is not in the storage")
+                    one.give_up(self.now, f"attachments: {'; '.join(lost)}")
             own = self.files.enclosures(one.email, files[pk], self.now)
             one.content.has_attachments = bool(own)
             rows += own

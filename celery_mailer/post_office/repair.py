@@ -3,6 +3,7 @@
 Only waiting emails are mended; history stays what was sent.
 """
 
+import binascii
 import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,10 @@ _ENTITY = re.compile("|".join(_ENTITIES))
 
 # What a part says of its own encoding; ours is encoded anew.
 ENCODING_HEADERS = {"content-type", "content-transfer-encoding", "mime-version"}
+
+
+class Damaged(Exception):
+    """The file of an attachment cannot be read; the words are what is said of it."""
 
 
 def addresses(joined: str | None) -> list[str]:
@@ -66,14 +71,19 @@ def one_line(subject: str) -> str:
     return subject if subject.splitlines() in ([], [subject]) else " ".join(subject.split())
 
 
-def part(data: bytes, headers: Mapping[str, Any] | None) -> tuple[bytes, dict[str, str]]:
+def part(data: bytes, headers: Any) -> tuple[bytes, dict[str, str]]:
     """The bytes of an attachment, and the headers that say more than how they are encoded.
 
-    Of a MIME part, Django's backend had the encoded form stored as the file.
+    Of a MIME part, Django's backend had the encoded form stored as the file. Raises ``Damaged``.
     """
+    if headers and not isinstance(headers, Mapping):
+        raise Damaged("has headers that are no JSON object")
     given = {str(name): str(value) for name, value in (headers or {}).items()}
     encoding = next((v.lower() for n, v in given.items() if n.lower() == "content-transfer-encoding"), "")
     kept = {name: value for name, value in given.items() if name.lower() not in ENCODING_HEADERS}
     if encoding == "base64":
-        return b64decode(data), kept
+        try:
+            return b64decode(data), kept
+        except binascii.Error as error:
+            raise Damaged(f"is no base64: {error}") from None
     return (decodestring(data) if encoding == "quoted-printable" else data), kept

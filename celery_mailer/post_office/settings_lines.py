@@ -21,7 +21,7 @@ NOT_NEEDED = {
     "SENDING_ORDER": "lanes: urgent first, then what has been due for longest",
     "TEMPLATE_ENGINE": "inline images need no engine of their own",
     "THREADS_PER_PROCESS": "celery worker --concurrency",
-    "WEBHOOKS": "not supported yet",
+    "WEBHOOKS": "those of django-anymail; their events are stored",
 }
 
 

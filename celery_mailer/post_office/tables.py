@@ -7,10 +7,11 @@ columns; what it lacks has the default that the column came with.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.apps.registry import Apps
 from django.db import connections, models
@@ -19,7 +20,7 @@ from django.utils.module_loading import import_string
 from celery_mailer import conf
 
 SENT, FAILED, QUEUED, REQUEUED = range(4)  # ``post_office.models.STATUS``
-TAKEN_OVER = "TakenOver"  # the ``exception_type`` of the log row that says a waiting email is ours now
+TAKEN_OVER = "TakenOver"  # the ``exception_type`` of the log row that says an email is ours now
 
 _apps = Apps()
 
@@ -181,7 +182,7 @@ def logs_of(using: str, ids: Collection[int]) -> dict[int, list[Log]]:
 
 
 def files_of(using: str, ids: Collection[int]) -> dict[int, list[File]]:
-    """The attachments of each email."""
+    """The attachments of each email; one whose row is gone has no file."""
     links = list(
         LINKS.objects.using(using)
         .filter(email_id__in=ids)
@@ -193,7 +194,8 @@ def files_of(using: str, ids: Collection[int]) -> dict[int, list[File]]:
     files = {row["id"]: File(**row) for row in rows}
     found: dict[int, list[File]] = defaultdict(list)
     for email, attachment in links:
-        found[email].append(files[attachment])
+        gone = File(attachment, file="", name=f"attachment {attachment}")
+        found[email].append(files.get(attachment, gone))
     return found
 
 
@@ -204,21 +206,23 @@ def aliases_waiting(using: str) -> Iterator[str]:
         yield from rows.order_by("backend_alias").values_list("backend_alias", flat=True).distinct()
 
 
-def take_over(using: str, ids: dict[int, Any], at: datetime) -> None:
-    """Have django-post_office leave alone the emails ``ids`` (with ours): failed there, with a log row.
+def take_over(using: str, ours: Sequence[tuple[Mail, UUID]], at: datetime) -> None:
+    """Note in a log row of each email which of ours it is; what waited is failed there.
 
-    In the transaction that inserts ours, so that an email always waits in one queue, never in two.
+    In the transaction that inserts ours: so an email always waits in one queue, never in two. The row is what
+    keeps one that was deleted here since, of history too, from coming again.
     """
-    EMAILS.objects.using(using).filter(pk__in=ids, status__in=(QUEUED, REQUEUED)).update(status=FAILED)
+    waiting = [mail.id for mail, _ in ours if mail.waiting]
+    EMAILS.objects.using(using).filter(pk__in=waiting, status__in=(QUEUED, REQUEUED)).update(status=FAILED)
     LOGS.objects.using(using).bulk_create(
         LOGS(
-            email_id=pk,
+            email_id=mail.id,
             date=at,
-            status=FAILED,
+            status=SENT if mail.status == SENT else FAILED,
             exception_type=TAKEN_OVER,
-            message=f"celery_mailer has it: {ours}",
+            message=f"celery_mailer has it: {pk}",
         )
-        for pk, ours in ids.items()
+        for mail, pk in ours
     )
 
 

@@ -25,7 +25,7 @@ from celery_mailer.models.connection import survives_lost_connection
 from celery_mailer.values import TOGETHER, Status
 
 LOOK = 500  # emails that are due, among which a process looks for such as wait for their chains
-BUSY = 1.0  # seconds since the last single email, up to which a process takes its lane for busy
+BUSY = 0.1  # seconds since the last single email, up to which a process takes its lane for busy
 MOMENT = 0.03  # seconds to wait for more, where there are some
 
 

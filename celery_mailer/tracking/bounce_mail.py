@@ -1,7 +1,8 @@
 """Reads the mail that comes back: delivery reports, complaints, and bounces as text alone.
 
-Nothing in it can be trusted but that whoever sent it has seen our email: it is matched by our id in the
-address that it came to, or by our Message-ID in what it returns. What names neither is kept for the admin.
+Nothing in it can be trusted but that whoever sent it has seen our email: it is matched by the token
+in the address that it came to, or by our Message-ID in what it returns. What has neither is kept for the
+admin.
 """
 
 import hashlib
@@ -14,13 +15,13 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from celery_mailer.tracking import arf, dsn, plain_bounces
+from celery_mailer.return_path import email_ids
+from celery_mailer.tracking import arf, dsn, other_bounces, plain_bounces
 from celery_mailer.tracking.events import Happening
-from celery_mailer.tracking.mail_parts import Said, enclosed, header, parts, storable_text, text_of
+from celery_mailer.tracking.mail_parts import Said, enclosed, header, parts, text_of
 
 # Where a bounce came to (RFC 5321, section 4.4: the return path); servers note it in one of these.
 CAME_TO = ("Delivered-To", "X-Original-To", "Envelope-To", "To")
-OUR_ID = re.compile(r"\+([0-9a-f]{32})@", re.IGNORECASE)
 MESSAGE_ID = re.compile(r"<[^<>\s@]+@[^<>\s]+>")
 WHOLE = ("message/rfc822", "message/global")
 AS_TEXT = ("text/rfc822-headers", "message/rfc822-headers", "message/global-headers", "text/plain")
@@ -28,14 +29,19 @@ IN_TEXT = re.compile(r"^\s*Message-ID:\s*(<[^<>\s]+>)", re.IGNORECASE | re.MULTI
 
 
 def read(raw: bytes) -> list[Happening]:
-    """What the mail ``raw`` says of ours, by recipient; nothing, if it is no bounce. Never raises."""
+    """What the mail ``raw`` says of ours, by recipient; nothing, if it is no bounce.
+
+    Raises ``RecursionError`` for what is nested by the thousand, as no mail is but one made for it.
+    """
     mail = message_from_bytes(raw)
-    said = arf.read(mail) or dsn.read(mail) or plain_bounces.read(mail)
+    said = arf.read(mail) or dsn.read(mail) or plain_bounces.read(mail) or other_bounces.read(mail)
     if not said:
         return []
     at = _sent_at(mail)
     email_id, message_id = _our_id(mail), _returned_message_id(mail)
-    event_id = storable_text(header(mail, "Message-ID")) or hashlib.sha256(raw).hexdigest()
+    event_id = header(mail, "Message-ID") or hashlib.sha256(raw).hexdigest()
+    if email_id is None and not message_id:
+        said = said[:1]  # for a person to see: it can have no effect
     return [_happening(one, at, email_id, message_id, event_id) for one in said]
 
 
@@ -58,16 +64,16 @@ def _happening(said: Said, at: datetime, email_id: UUID | None, message_id: str,
 def _sent_at(mail: Message) -> datetime:
     try:
         at = parsedate_to_datetime(header(mail, "Date"))
+        # In UTC here, where it shows whether there it still is a date.
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError, IndexError):
         return timezone.now()
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _our_id(mail: Message) -> UUID | None:
-    """Our id of the email in the address that the bounce came to: ``bounces+0192…2e41@example.com``."""
-    came_to = " ".join(header(mail, name) for name in CAME_TO)
-    found = OUR_ID.search(came_to)
-    return UUID(found[1]) if found else None
+    """The email whose return path the bounce came to, perhaps by way of other addresses."""
+    came_to = (str(value) for name in CAME_TO for value in mail.get_all(name, ()))
+    return next(email_ids(" ".join(came_to)), None)
 
 
 def _returned_message_id(mail: Message) -> str:

@@ -6,9 +6,18 @@ from collections.abc import Iterator
 from email import message_from_string
 from email.message import Message
 from email.utils import parseaddr
+from itertools import islice
 
 from celery_mailer.log.bounces import classify, enhanced_code_in, reply_code_in
-from celery_mailer.tracking.mail_parts import Said, first, header, parts, text_of
+from celery_mailer.tracking.mail_parts import (
+    MOST_RECIPIENTS,
+    Said,
+    first,
+    header,
+    parts,
+    storable_text,
+    text_of,
+)
 from celery_mailer.tracking.plain_bounces import words_about
 from celery_mailer.values import EventKind
 
@@ -32,7 +41,7 @@ def read(mail: Message) -> list[Said]:
     mta = next((header(block, "Reporting-MTA") for block in blocks if "Reporting-MTA" in block), "")
     text = next((text_of(part) for part in parts(mail) if part.get_content_type() == "text/plain"), "")
     said = (_said(block, mta.rpartition(";")[2].strip(), text) for block in blocks if "Action" in block)
-    return [one for one in said if one is not None]
+    return list(islice((one for one in said if one is not None), MOST_RECIPIENTS))
 
 
 def _blocks(status: Message) -> Iterator[Message]:
@@ -83,5 +92,5 @@ def _address(field: str) -> str:
     kind, _, address = field.rpartition(";")
     if kind.strip().lower() == "utf-8":
         address = ENCODED.sub(lambda found: chr(min(int(found[1], 16), 0x10FFFF)), address)
-    spec = parseaddr(address.strip())[1]
+    spec = storable_text(parseaddr(address.strip())[1])
     return spec if "@" in spec else ""

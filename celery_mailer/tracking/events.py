@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connections, router, transaction
@@ -12,12 +13,14 @@ from django.utils import timezone
 from celery_mailer.models import Email, Event
 from celery_mailer.models.recipient import searchable
 from celery_mailer.tracking.consequences import follow
+from celery_mailer.tracking.mail_parts import storable_text
 from celery_mailer.tracking.matching import Names, find
 from celery_mailer.values import EventKind
 
 LOOK_AGAIN = timedelta(seconds=10)  # for the email of an event; then after as long as it has waited already
 GIVE_UP_AFTER = timedelta(days=1)  # with looking: the email of an event is committed by then, or not ours
 LONGEST_TEXT = 1_000  # characters that are kept of a server's words
+FOREIGN = ("recipient", "message_id", "provider_message_id", "event_id", "text", "url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def record(happenings: Iterable[Happening]) -> int:
 
     It is all one transaction: what was not recorded may be told again, and what was does nothing.
     """
-    by_key = {happening.key: happening for happening in happenings}
+    by_key = {happening.key: happening for happening in map(_storable, happenings)}
     if not by_key:
         return 0
     with transaction.atomic(using=router.db_for_write(Event)):
@@ -80,6 +83,12 @@ def record(happenings: Iterable[Happening]) -> int:
         new = [event for event in events if event.pk in stored]
         follow([event for event in new if event.email is not None])
     return len(new)
+
+
+def _storable(happening: Happening) -> Happening:
+    """What others tell, also ESPs, which would tell for ever what cannot be stored."""
+    cleaned: dict[str, Any] = {name: storable_text(getattr(happening, name)) for name in FOREIGN}
+    return replace(happening, **cleaned)
 
 
 def _event(key: str, happening: Happening, email: Email | None, now: datetime) -> Event:

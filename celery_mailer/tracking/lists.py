@@ -40,11 +40,22 @@ def load(file: TextIO) -> int:
     The first line names the columns, of which only ``address`` has to be there. Raises ``InvalidList``,
     before anything is written.
     """
-    reader = csv.DictReader(file)
-    if "address" not in (reader.fieldnames or ()):
-        raise InvalidList("line 1: there is no column 'address'")
-    entries = [_entry(reader.line_num, row) for row in reader]
+    entries = _entries(file)
     return sum(suppress(step) for step in _steps(entries))
+
+
+def _entries(file: TextIO) -> list[Entry]:
+    reader = csv.DictReader(file)
+    try:
+        if "address" not in (reader.fieldnames or ()):
+            raise InvalidList("line 1: there is no column 'address'")
+        return [_entry(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InvalidList(f"line {reader.reader.line_num}: {error}") from error
+    except UnicodeDecodeError as error:
+        # Files are decoded in blocks: what was read ends where this one begins.
+        line = reader.reader.line_num + len(error.object[: error.start + 1].splitlines())
+        raise InvalidList(f"line {line}: is not written in {error.encoding}") from error
 
 
 def _steps(entries: list[Entry]) -> Iterator[Iterable[Entry]]:
@@ -67,6 +78,8 @@ def _entry(line: int, row: Mapping[str, str | None]) -> Entry:
         raise InvalidList(f"line {line}: {error}") from error
     if values["stream"] and values["stream"] not in conf.get().streams:
         raise InvalidList(f"line {line}: there is no stream {values['stream']!r}")
+    if reason == SuppressionReason.UNSUBSCRIBE and not values["stream"]:  # it would stop all mail
+        raise InvalidList(f"line {line}: the reason {reason.value!r} needs a stream, and the column is empty")
     return Entry(address, reason, values["stream"], expires_at, None, values["note"][:255], digest)
 
 

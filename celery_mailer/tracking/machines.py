@@ -8,25 +8,32 @@ Yahoo's) is as good as a person.
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 AT_ONCE = timedelta(seconds=5)  # after a mail was handed over nobody has found, opened and read it
-_PURPOSES = ("Purpose", "X-Purpose", "Sec-Purpose", "X-Moz")
+_PURPOSES = ("HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_SEC_PURPOSE", "HTTP_X_MOZ")
 _PREFETCHING = re.compile(r"prefetch|preview|prerender", re.IGNORECASE)
 _PROXY = re.compile(r"GoogleImageProxy|YahooMailProxy")
+# "CUBOT" makes phones.
 _MACHINE = re.compile(
-    r"bot\b|crawl|spider|scan|preview|headless|monitor|validator|barracuda|mimecast|proofpoint|symantec"
+    r"(?<!cu)bot\b|crawl|spider|scan|preview|headless|monitor|validator|barracuda|mimecast|proofpoint|symantec"
     r"|facebookexternalhit|python|curl/|wget|okhttp|java/|go-http-client|libwww|httpclient|node-fetch|axios",
     re.IGNORECASE,
 )
 _MAIL_PRIVACY_PROTECTION = "Mozilla/5.0"  # nothing more: Apple's servers, which fetch what was not opened
 
 
-def is_machine(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a request with ``headers`` says of itself that no person made it."""
-    agent = headers.get("User-Agent", "").strip()
-    if method == "HEAD" or agent in ("", _MAIL_PRIVACY_PROTECTION):
+def is_machine(meta: Mapping[str, str]) -> bool:
+    """Whether a request with this ``META`` says of itself that no person made it."""
+    if meta.get("REQUEST_METHOD") == "HEAD" or _is_one_of_theirs(meta.get("HTTP_USER_AGENT", "")):
         return True
-    if any(_PREFETCHING.search(headers.get(name, "")) for name in _PURPOSES):
+    return any(_PREFETCHING.search(meta[name]) for name in _PURPOSES if name in meta)
+
+
+@lru_cache(maxsize=1024)
+def _is_one_of_theirs(agent: str) -> bool:
+    agent = agent.strip()
+    if agent in ("", _MAIL_PRIVACY_PROTECTION):
         return True
     return _PROXY.search(agent) is None and _MACHINE.search(agent) is not None
 

@@ -1,15 +1,21 @@
 """The parts of a mail that came back, whatever its faults are; and what is found in them."""
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from typing import NamedTuple
 
 from celery_mailer.values import EventKind
 
-LONGEST = 100_000  # characters of a text that are read
+LONGEST = 100_000  # bytes of a text that are read
+LONGEST_HEADER = 40_000  # characters: MOST_RECIPIENTS of the longest addresses
+MOST_RECIPIENTS = 100  # of a mail: each is an event, and anybody can send one that names thousands
 DEEPEST = 20  # levels of nesting that are looked into
+# Python's own, in which no mail is written; to decode punycode takes the square of its length.
+NO_MAIL = {"punycode", "idna", "unicode-escape", "raw-unicode-escape"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +63,20 @@ def header(part: Message, name: str) -> str:
     value = part.get(name)
     if value is None:
         return ""
+    if isinstance(value, str):  # else there are no encoded words in it
+        value = value[:LONGEST_HEADER]
     try:
         text = str(make_header(decode_header(value)))
-    except (ValueError, LookupError, AssertionError):
+    except (MessageError, ValueError, LookupError, AssertionError):
         text = str(value)
     return " ".join(storable_text(text).split())
 
 
 def storable_text(text: str) -> str:
-    """``text`` without halves of surrogate pairs, by which the parser marks what it cannot decode."""
+    """``text`` without what no database stores: NULs, and halves of surrogate pairs.
+
+    By these the parser marks what it cannot decode; some charsets let the sender write them.
+    """
     return text.encode("utf-8", "replace").decode().replace("\x00", "")
 
 
@@ -78,8 +89,10 @@ def text_of(part: Message) -> str:
         return ""
     if not isinstance(raw, bytes):
         return ""
+    raw = raw[:LONGEST]
     try:
-        text = raw.decode(charset, "replace")
+        no_mail = codecs.lookup(charset).name in NO_MAIL
+        text = raw.decode("latin-1" if no_mail else charset, "replace")
     except (LookupError, ValueError):
         text = raw.decode("latin-1")
-    return text[:LONGEST].replace("\x00", "").replace("\r\n", "\n")
+    return storable_text(text).replace("\r\n", "\n")

@@ -5,7 +5,7 @@ from email.message import Message
 from email.utils import getaddresses, parseaddr
 
 from celery_mailer.log.bounces import classify, enhanced_code_in, reply_code_in
-from celery_mailer.tracking.mail_parts import Said, header, parts, text_of
+from celery_mailer.tracking.mail_parts import MOST_RECIPIENTS, Said, header, parts, text_of
 from celery_mailer.values import EventKind
 
 DAEMONS = re.compile(
@@ -37,21 +37,31 @@ MOST_WORDS = 12  # lines about a recipient that are read
 def read(mail: Message) -> list[Said]:
     """What a bounce without a report says; nothing, if ``mail`` is something else, as a note of absence."""
     named = [spec for _, spec in getaddresses([header(mail, "X-Failed-Recipients")]) if "@" in spec]
-    name, sender = parseaddr(header(mail, "From"))
-    if not named and not DAEMONS.search(f"{sender.partition('@')[0]}") and not DAEMONS.search(name):
+    if not named and not is_from_daemon(mail):
         return []
     text = COPY.split(_text(mail), maxsplit=1)[0]
     subject = header(mail, "Subject")
     delayed = bool(DELAY.search(f"{subject}\n{text}"))
     if not named and not delayed and not FAILURE.search(f"{subject}\n{text}"):
         return []
-    ours = {sender.lower(), *(spec.lower() for _, spec in getaddresses([header(mail, "To")]))}
+    ours = {_sender(mail).lower(), *(spec.lower() for _, spec in getaddresses([header(mail, "To")]))}
     recipients = named or [a for a in dict.fromkeys(_addresses(text)) if a.lower() not in ours][:1]
-    by = sender.rpartition("@")[2]
-    return [_said(recipient, words_about(recipient, text), by, delayed) for recipient in recipients]
+    return [said_of(mail, recipient, delayed=delayed) for recipient in recipients[:MOST_RECIPIENTS]]
 
 
-def _said(recipient: str, words: str, by: str, delayed: bool) -> Said:
+def is_from_daemon(mail: Message) -> bool:
+    """Whether a mail server wrote ``mail``, by its sender."""
+    name, sender = parseaddr(header(mail, "From"))
+    return bool(DAEMONS.search(sender.partition("@")[0]) or DAEMONS.search(name))
+
+
+def _sender(mail: Message) -> str:
+    return parseaddr(header(mail, "From"))[1]
+
+
+def said_of(mail: Message, recipient: str, *, delayed: bool) -> Said:
+    """What the text of ``mail`` says of ``recipient``, to whom it was not delivered."""
+    words, by = words_about(recipient, _text(mail)), _sender(mail).rpartition("@")[2]
     code, enhanced = reply_code_in(words), enhanced_code_in(words)
     if delayed:
         return Said(EventKind.DEFERRED, recipient, by, "", code, enhanced, words)

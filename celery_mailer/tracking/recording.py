@@ -1,7 +1,7 @@
 """Writes down opens and clicks, as far as all who have a say still allow it."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -19,12 +19,13 @@ from celery_mailer.models.connection import survives_lost_connection
 from celery_mailer.models.tally import Counted, tally
 from celery_mailer.tracking.events import Happening, record
 from celery_mailer.tracking.machines import is_too_soon
-from celery_mailer.values import EventKind
+from celery_mailer.values import EventKind, Outcome, Status
 
 WHAT = {EventKind.OPENED: "opens", EventKind.CLICKED: "clicks"}
 
 
-# About three hours of trying while the database is away. Late acknowledgement: told twice is told once.
+# About three hours of trying while the database is away. Late acknowledgement: what a lost worker had comes
+# again. An event that is told twice is told once, but numbers of nobody in particular may get too high.
 @shared_task(
     name=routing.RECORD_VISITS,
     serializer="json",
@@ -44,7 +45,7 @@ def record_visits(visits: list[dict[str, Any]]) -> int:
 def record_all(visits: list[dict[str, Any]]) -> int:
     ids = {UUID(visit["email"]) for visit in visits if "email" in visit}
     emails = Email.objects.in_bulk(ids) if ids else {}
-    sent = _sent_at(emails.values())
+    handed_over = _handed_over(ids)
     happenings: list[Happening] = []
     counts: Counter[Counted] = Counter()
     for visit in visits:
@@ -54,7 +55,7 @@ def record_all(visits: list[dict[str, Any]]) -> int:
                 batch_id = UUID(visit["batch"]) if visit["batch"] else None
                 counts[_counted(kind, at, visit["stream"], batch_id, visit["machine"])] += 1
         elif (email := emails.get(UUID(visit["email"]))) is not None:
-            machine = visit["machine"] or is_too_soon(at, sent.get(email.pk))
+            machine = visit["machine"] or _is_too_soon(email, at, handed_over.get(email.pk))
             mode = _mode(email, kind)
             if mode == Mode.IDENTIFIED:
                 url, event_id = visit["url"], visit["id"]
@@ -74,20 +75,22 @@ def _mode(email: Email, kind: EventKind) -> Mode:
     allowed = ceiling(email.stream, WHAT[kind])
     if allowed == Mode.OFF:
         return allowed
-    return min([allowed, *(consented(bare(address), email.stream) for address in email.recipients)])
+    asked = (consented(bare(address), email.stream, recording=True) for address in email.recipients)
+    return min([allowed, *asked])
 
 
 def _counted(kind: EventKind, at: datetime, stream: str, batch_id: UUID | None, machine: bool) -> Counted:
     return Counted(kind, at.astimezone(UTC).date(), stream, batch_id, machine)
 
 
-def _sent_at(emails: Iterable[Email]) -> dict[UUID, datetime]:
-    """When each was handed over, as far as is known: before it is final, its attempts say it."""
-    known = {email.pk: email.finished_at for email in emails}
-    sent = {pk: at for pk, at in known.items() if at is not None}
-    return sent | _attempted([pk for pk in known if pk not in sent])
+def _is_too_soon(email: Email, at: datetime, handed_over: datetime | None) -> bool:
+    if handed_over is None and email.status == Status.SENDING:
+        return True  # it was not taken yet: a gateway looks into mail before it takes it
+    return is_too_soon(at, handed_over or email.finished_at)  # LOG_LEVEL may have let the attempt go
 
 
-def _attempted(ids: Collection[UUID]) -> dict[UUID, datetime]:
-    rows = Attempt.objects.filter(email_id__in=ids).values("email_id").order_by()
-    return dict(rows.annotate(last=Max("finished_at")).values_list("email_id", "last")) if ids else {}
+def _handed_over(ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """When each of ``ids`` was, for the last time, as far as attempts tell: an email is final only later."""
+    taken = Attempt.objects.filter(email_id__in=ids, outcome__in=[Outcome.ACCEPTED, Outcome.UNCERTAIN])
+    rows = taken.values("email_id").order_by().annotate(last=Max("finished_at"))
+    return dict(rows.values_list("email_id", "last")) if ids else {}

@@ -8,6 +8,7 @@ it is answered: it holds at once, also for mail that waits.
 from collections.abc import Iterable
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -71,10 +72,15 @@ def unsubscribe_by_mail(subject: str) -> bool:
 
 
 def leave(subscription: Subscription, streams: Iterable[str]) -> None:
-    """Suppress the address of ``subscription`` in ``streams``, at once and also for what waits."""
+    """Suppress the address of ``subscription`` in ``streams``, at once and also for what waits.
+
+    It is told as an event once, until the recipient has come back.
+    """
     email = Email.objects.filter(pk=subscription.email_id).first()
+    recipients = email.recipients if email else []
+    known = [*recipients, *(conf.get().override_recipients or ())]
     # Gone, or erased: then the digest of the address has to do.
-    address = next((a for a in email.recipients if digest_of(a) == subscription.digest), "") if email else ""
+    address = next((a for a in known if digest_of(a) == subscription.digest), "")
     entries = [
         Entry(address, SuppressionReason.UNSUBSCRIBE, stream, email_id=email.pk if email else None)
         if address
@@ -82,20 +88,29 @@ def leave(subscription: Subscription, streams: Iterable[str]) -> None:
         for stream in streams
     ]
     suppress(entries)
-    if email is not None and address and any(entry.stream == email.stream for entry in entries):
-        record([Happening(EventKind.UNSUBSCRIBED, timezone.now(), address, email.pk)])
+    if email is None or address not in recipients or all(entry.stream != email.stream for entry in entries):
+        return
+    opt_out = _opt_outs(subscription).filter(stream=email.stream).first()
+    if opt_out is not None:
+        # Known by its suppression, so that what is asked for twice is told once.
+        event_id = str(opt_out.pk)
+        record([Happening(EventKind.UNSUBSCRIBED, timezone.now(), address, email.pk, event_id=event_id)])
 
 
 def come_back(subscription: Subscription, streams: Iterable[str]) -> None:
     """End what the recipient has asked for; what bounces or complaints have suppressed stays so."""
-    mine = Suppression.objects.filter(digest=subscription.digest, stream__in=list(streams), active=True)
-    ids = mine.filter(reason=SuppressionReason.UNSUBSCRIBE).values_list("pk", flat=True)
+    ids = _opt_outs(subscription).filter(stream__in=list(streams)).values_list("pk", flat=True)
     release(list(ids), by="", note="the recipient, on the preference page")
 
 
 def _left(subscription: Subscription) -> set[str]:
-    mine = Suppression.objects.filter(digest=subscription.digest, active=True)
-    return set(mine.filter(reason=SuppressionReason.UNSUBSCRIBE).values_list("stream", flat=True))
+    return set(_opt_outs(subscription).values_list("stream", flat=True))
+
+
+def _opt_outs(subscription: Subscription) -> "QuerySet[Suppression]":
+    """Those of the recipient; of each stream there is one at most."""
+    reason = SuppressionReason.UNSUBSCRIBE
+    return Suppression.objects.filter(digest=subscription.digest, reason=reason, active=True)
 
 
 def label(stream: str) -> str:

@@ -64,5 +64,5 @@ def nothing_here() -> HttpResponse:
 
 
 def _note(request: HttpRequest, kind: EventKind, mark: Mark, url: str = "") -> None:
-    machine = is_machine(str(request.method), request.headers)
+    machine = is_machine(request.META)
     waiting.add(visit(kind, timezone.now(), mark, url, machine))

@@ -17,6 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from multiprocessing.util import Finalize
 from typing import Any
 
 from celery_mailer import logs
@@ -70,6 +71,8 @@ class Waiting:
         self.visits.append(visit)
         self._filled.set()
         if self._thread is None:
+            # A child of multiprocessing, as the workers of uvicorn and granian are, ends without ``atexit``.
+            Finalize(None, self.close, exitpriority=0)
             self._thread = threading.Thread(target=self._run, name="celery_mailer visits", daemon=True)
             self._thread.start()
 

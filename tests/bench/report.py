@@ -1,4 +1,4 @@
-"""Writes docs/benchmark.md and its plots from a run's results: ``python -m tests.bench.report [--print]``."""
+"""Writes the page and plots of a run's results: ``python -m tests.bench.report [--print]``."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from tests.bench.figures import Figures, Who
 from tests.bench.svg import LIMIT, OURS, THEIRS, bars, number
 
 ROOT = Path(__file__).parent.parent.parent
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "pages" / "explanation"
 RESULTS = ROOT / ".venv-bench" / "results.json"
 QUIET = 0.1  # of a core that others may use: on a busier machine, figures are noise
 TITLES = {cls.name: cls.title for cls in ALL}
@@ -32,11 +32,11 @@ COLUMNS = {
 }
 INTRO = """# Benchmark
 
-Made by `make bench`, from one run; `docs/benchmark.md` and the plots are its output. Ratios hold from
-machine to machine and from day to day, absolute figures do not: so ratios come first.
+Made by `make bench`, from one run; this page and its plots are its output. Ratios hold from machine to
+machine and from day to day, absolute figures do not: so ratios come first.
 
-Machine: {machine}. {versions}. All on one machine, over loopback; while it ran, other processes used
-{foreign:.0%} of a core.
+Machine: {machine}. {versions}. All on one machine, over loopback; rounds: {rounds}. While it ran,
+other processes used {foreign:.0%} of a core.
 
 Everybody sends the same mail: text and HTML from a template, with a context for each recipient, {size}
 bytes on average. A server on loopback counts each Message-ID and each recipient. Only what it received
@@ -163,7 +163,11 @@ def page(figures: Figures, results: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     size = figures.value(Who("bulk", "django"), "size") or 0
     yield INTRO.format(
-        machine=results["machine"], versions=versions, foreign=figures.foreign(), size=f"{size:,.0f}"
+        machine=results["machine"],
+        versions=versions,
+        rounds=1 + max(run["round"] for run in results["runs"]),
+        foreign=figures.foreign(),
+        size=f"{size:,.0f}",
     )
     yield "## What was to hold\n"
     yield goals(figures, results)
@@ -176,14 +180,14 @@ def page(figures: Figures, results: dict[str, Any]) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--print", action="store_true", help="print it, and leave docs/ alone")
+    parser.add_argument("--print", action="store_true", help="print it, and leave the page alone")
     options = parser.parse_args(argv)
     results = json.loads(RESULTS.read_text())
     figures = Figures(results["runs"])
     if options.print or figures.foreign() > QUIET:
         print("\n".join(page(figures, results)))
         busy = f"others used {figures.foreign():.0%} of a core, where {QUIET:.0%} would do"
-        print(f"docs/ is left as it is: {'only printed' if options.print else busy}")
+        print(f"the page is left as it is: {'only printed' if options.print else busy}")
         return
     write(figures, results)
 

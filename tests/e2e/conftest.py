@@ -68,7 +68,8 @@ def _forget_queues(site):
     """Remove what the test left on a broker that goes on running."""
     from kombu import Connection
 
-    names = [*site.queues.values(), site.config["default_queue"]]
+    control = [f"{site.prefix}.pidbox", f"reply.{site.prefix}.pidbox"]
+    names = [*site.queues.values(), site.config["default_queue"], *control]
     if site.config["broker"].startswith("amqp"):
         with Connection(site.config["broker"]) as connection:
             for name in names:

@@ -66,6 +66,7 @@ def test_a_call_that_is_killed_in_the_middle_is_completed_by_the_same_call(make_
     assert_each_once(site, smtp, NUMBER)
 
 
+@pytest.mark.slow
 def test_the_rest_follows_when_the_first_were_sent(make_site, smtp):
     site = make_site()
     site.worker("-c", "1")

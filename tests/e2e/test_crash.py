@@ -95,6 +95,7 @@ def test_killed_workers_double_nothing_in_a_stream_that_holds(make_storm):
     assert {emails[message_id][0] for message_id in lost} <= {"uncertain"}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_pipelining_leaves_at_most_a_window_in_doubt(make_site):
     number = 4 * WINDOW
     with SmtpServer(delay=0.02) as smtp:

@@ -11,12 +11,15 @@ from django.core.mail.backends.smtp import EmailBackend as SmtpBackend
 from django.utils.module_loading import import_string
 
 from celery_mailer import conf, options
+from celery_mailer.deliver.providers import returning
 from celery_mailer.deliver.providers.contract import Provider
 from celery_mailer.deliver.providers.django_backend import DjangoBackendProvider
+from celery_mailer.deliver.providers.outcomes import error_words
 from celery_mailer.deliver.providers.smtp import STEP_TIMEOUT, SmtpProvider
 from celery_mailer.exceptions import UnknownProvider
+from celery_mailer.values import Kind, Outcome, Reply
 
-__all__ = ["Provider", "close", "close_all", "get"]
+__all__ = ["Provider", "close", "close_all", "get", "opened"]
 
 
 class _Open:
@@ -73,6 +76,17 @@ def get(alias: str) -> Provider:
     return provider
 
 
+def opened(alias: str, timeout: float) -> tuple[Provider | None, Reply]:
+    """The provider, ready, or ``None`` with the reply that says why it cannot be used."""
+    try:
+        provider = get(alias)
+    except Exception as error:
+        # A class that does not import, options that it refuses: mended by a person, and no email's fault.
+        return None, Reply(Outcome.DEFERRED, Kind.PROVIDER, text=error_words(error))
+    fault = provider.open(timeout)
+    return (None, fault) if fault else (provider, Reply(Outcome.ACCEPTED))
+
+
 def _make(alias: str, rules: options.Provider, outbox: bool) -> Provider:
     backend = import_string(conf.LOCMEM_BACKEND)() if outbox else _backend(alias, rules)
     if sends_as_django(type(backend)):
@@ -98,6 +112,10 @@ def sends_as_django(kind: type) -> bool:
     """
     names = ("send_messages", "_send")
     return issubclass(kind, SmtpBackend) and all(getattr(kind, n) is getattr(SmtpBackend, n) for n in names)
+
+
+def takes_return_path(kind: type) -> bool:
+    return sends_as_django(kind) or getattr(kind, "esp_name", None) in returning.ESPS
 
 
 def _backend(alias: str, rules: options.Provider) -> Any:

@@ -19,6 +19,7 @@ from django.db import DatabaseError
 from celery_mailer import options
 from celery_mailer.addresses import bare
 from celery_mailer.deliver.providers import anymail_outcomes as outcomes
+from celery_mailer.deliver.providers import returning
 from celery_mailer.deliver.providers.outcomes import error_words
 from celery_mailer.deliver.providers.recipients import keep_only
 from celery_mailer.deliver.providers.wear import Wear
@@ -56,6 +57,7 @@ class AnymailProvider:
         self._timeout = getattr(backend, "timeout", None) or TIMEOUT
         self._client_params = getattr(backend, "client_params", None)
         self._secrets = sorted(_secrets(vars(backend)), key=len, reverse=True)
+        self._return_path = rules.return_path if self._esp in returning.ESPS else None
         self._wear = Wear(rules)
         self._unanswered = 0  # emails in a row of which nobody knows what became
 
@@ -97,6 +99,8 @@ class AnymailProvider:
             keep_only(wanted, message)
             if self._esp in TELL_METADATA:
                 _name(message)
+            if own := returning.return_path(self._return_path, message):
+                vars(message)["envelope_sender"] = own
             if self._backend.send_messages([message]):
                 return Reply(Outcome.ACCEPTED)
         except SoftTimeLimitExceeded:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
+from uuid import UUID
 
 from django.core.mail import EmailMessage
 
@@ -10,10 +11,11 @@ from celery_mailer.values import Reply, Result
 
 
 class Wire(NamedTuple):
-    """An email's bare sender, and its bytes (RFC 5322), in which every line break is CRLF."""
+    """An email's bare sender, and its bytes (RFC 5322), in which every line break is CRLF; and its id."""
 
     sender: str
     data: bytes
+    email_id: UUID | None = None
 
 
 Outgoing = EmailMessage | Wire

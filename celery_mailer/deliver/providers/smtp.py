@@ -23,6 +23,7 @@ from celery_mailer.deliver.providers.contract import Outgoing, Parcel, Wire
 from celery_mailer.deliver.providers.outcomes import broken_line, error_words, opening_exception
 from celery_mailer.deliver.providers.patience import Clock, Line, keep_time
 from celery_mailer.deliver.providers.pipeline import Command, Conversation, Transaction
+from celery_mailer.deliver.providers.returning import return_path
 from celery_mailer.deliver.providers.signing import Signer
 from celery_mailer.values import Kind, Outcome, Phase, Reply, Result, everyone
 
@@ -157,11 +158,12 @@ class SmtpProvider:
             if self._is_worn():
                 break
 
-    def _wire(self, message: Outgoing) -> Wire:
+    def _wire(self, message: Outgoing) -> tuple[str, bytes]:
+        own = return_path(self._rules.return_path, message)
         if not isinstance(message, Wire):
             message = Wire(bare(str(message.from_email)), _lines(wire_bytes(message)))
         data = message.data if message.data.endswith(b"\r\n") else message.data + b"\r\n"
-        return Wire(message.sender, self._signer.sign(data) if self._signer is not None else data)
+        return own or message.sender, self._signer.sign(data) if self._signer is not None else data
 
     def _usable(self, transaction: Transaction, result: Result) -> bool:
         """Whether the next email is worth a try.

@@ -43,10 +43,10 @@ def compose(email: Email, content: Content, enclosures: Sequence[Enclosure] = ()
         texts = _texts(words.text, html, enclosures)
         to, cc, _ = addressed(email)
         fields = [("To", to), ("Cc", cc), ("Reply-To", content.reply_to)]
-        headers = extra_headers(email, content)
+        headers, own_headers = list_headers(email, extra_headers(email, content))
         lines = head(words.subject, content.from_email, fields, headers)
-        lines += unfolded(list_headers(email, headers))
-        return Wire(_envelope_sender(content.from_email), _framed(lines, texts, enclosures))
+        lines += unfolded(own_headers)
+        return Wire(_envelope_sender(content.from_email), _framed(lines, texts, enclosures), email.pk)
     except Unusual:
         return None
 

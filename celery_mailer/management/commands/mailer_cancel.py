@@ -26,5 +26,5 @@ class Command(JsonCommand):
         with Progress(self.stderr, "emails", total) as progress:
             done, _faults = selection.carry_out(CANCEL, emails, "mailer_cancel", progress)
         self.tell({"cancelled": done}, f"cancelled: {done}", options)
-        if done < len(options["ids"]):
-            raise CommandError(f"{len(options['ids']) - done} of them cannot be cancelled any more.")
+        if (others := len(set(options["ids"])) - done) > 0:
+            raise CommandError(f"{others} of them cannot be cancelled any more.")

@@ -20,7 +20,7 @@ class Command(BaseCommand):
         self.quiet = options["json"]
         try:
             report = import_all(dry_run=options["dry_run"], progress=self._progress)
-        except CannotImport as error:
+        except (CannotImport, OSError) as error:  # also a file that is there and cannot be read
             raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(json.dumps(asdict(report), default=str))
@@ -61,7 +61,7 @@ def in_words(report: Report) -> list[str]:
         "emails older than the retention, left out": report.too_old,
         "attempts": report.attempts,
         "attachments": report.attachments,
-        "attachments whose file is lost": report.files_lost,
+        "attachments whose file is lost or damaged": report.files_lost,
         "events of ESPs, left out": report.events_left_out,
     }
     return lines + [f"{what}: {number:,}" for what, number in rest.items() if number]

@@ -8,8 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from celery_mailer.management.base import JsonCommand
-from celery_mailer.models import Pause
+from celery_mailer.management import subject
+from celery_mailer.management.base import JsonCommand, from_now
 from celery_mailer.models.pause import pause
 
 
@@ -18,8 +18,7 @@ class Command(JsonCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("kind", choices=Pause.Subject.values)
-        parser.add_argument("name", help="an alias, a priority, a stream, or the id of a batch")
+        subject.add_arguments(parser)
         parser.add_argument("--reason", required=True, help="for whoever wonders why nothing is sent")
         end = parser.add_mutually_exclusive_group()
         end.add_argument("--until", type=_time, help="2026-11-22T18:00, in the project's time zone")
@@ -28,11 +27,13 @@ class Command(JsonCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         until = options["until"]
         if options["minutes"] is not None:
-            until = timezone.now() + timedelta(minutes=options["minutes"])
+            fault = f"--minutes: {options['minutes']} is no number of minutes from now"
+            until = from_now(options["minutes"], timedelta(minutes=1), fault)
         if until is not None and until <= timezone.now():
             raise CommandError("The end of the pause has passed already.")
+        kind, name = subject.meant(options)
         try:
-            row = pause(options["kind"], options["name"], options["reason"], until=until, by=getuser()[:150])
+            row = pause(kind, name, options["reason"], until=until, by=getuser()[:150])
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from None
         words = f"paused {row}" + (f", until {timezone.localtime(until):%Y-%m-%d %H:%M %Z}" if until else "")

@@ -1,8 +1,10 @@
 from typing import Any
+from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
+from celery_mailer.batches import resume_batch
+from celery_mailer.management import subject
 from celery_mailer.management.base import JsonCommand
 from celery_mailer.models import Pause
 from celery_mailer.models.pause import resume
@@ -13,16 +15,11 @@ class Command(JsonCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("kind", choices=Pause.Subject.values)
-        parser.add_argument("name", help="an alias, a priority, a stream, or the id of a batch")
+        subject.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        kind, name = options["kind"], options["name"]
-        if not Pause.objects.filter(kind=kind, name=name).exists():
-            # One that is no longer configured may still be paused; another that is not is a slip.
-            try:
-                Pause(kind=kind, name=name).clean()
-            except ValidationError as error:
-                raise CommandError("; ".join(error.messages)) from None
-        ended = resume(kind, name)
+        kind, name = subject.meant(options)
+        ended = resume_batch(UUID(name)) if kind == Pause.Subject.BATCH else resume(kind, name)
+        if not ended and Pause.objects.filter(kind=kind, name=name).exists():
+            raise CommandError("This batch was cancelled.")  # by that pause
         self.tell({"resumed": ended}, "resumed" if ended else f"{kind} {name} was not paused", options)

@@ -38,8 +38,8 @@ class Command(JsonCommand):
             return
         counts, faults = self._retry(emails)
         self.tell(dict(counts), counted(counts) or "nothing to retry", options)
-        if faults or counts.total() < len(options["ids"]):
-            others = len(options["ids"]) - counts.total() - len(faults)
+        others = len(set(options["ids"])) - counts.total() - len(faults)
+        if faults or others > 0:
             more = [f"{others} have a status in which they cannot be tried again"] if others > 0 else []
             raise CommandError("; ".join([*faults, *more]))
 

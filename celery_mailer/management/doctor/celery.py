@@ -8,6 +8,7 @@ from typing import Any
 from celery import current_app
 from django.apps import apps
 from django.db import connections, router
+from django.db.models import Max
 from django.utils import timezone
 
 from celery_mailer import broker, conf, routing
@@ -108,6 +109,9 @@ def limits_of_tasks() -> Iterator[Finding]:
 
 def workers() -> Iterator[Finding]:
     """Whether each lane has a worker that answers."""
+    if not broker.can_ask_workers():
+        yield skipped("Whether workers run cannot be seen: this broker carries no questions to them.")
+        return
     serving = broker.queues_by_worker()
     if not serving:
         yield fault("No worker answers: nothing is sent.", "Start one: celery -A <project> worker.")
@@ -135,8 +139,8 @@ def beat() -> Iterator[Finding]:
             yield fault(f"Beat has no row for {name}.", "Run manage.py mailer_schedule.")
         elif not any(row.enabled for row in rows):
             yield fault(f"Beat's row for {name} is disabled.", "Enable it in the admin (Periodic tasks).")
-    ran = PeriodicTask.objects.filter(task=routing.DISPATCH, enabled=True, last_run_at__isnull=False)
-    last = ran.order_by("-last_run_at").values_list("last_run_at", flat=True).first()
+    # Of any row: it writes down the first run at once, whatever that was of, and the others after minutes.
+    last = PeriodicTask.objects.aggregate(last=Max("last_run_at"))["last"]
     if last is None or timezone.now() - last > UNHEARD:
         when = f"since {timezone.localtime(last):%Y-%m-%d %H:%M}" if last else "so far"
         yield fault(

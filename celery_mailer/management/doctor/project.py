@@ -8,13 +8,14 @@ from django.db import Error, connections, router
 from django.db.migrations.executor import MigrationExecutor
 
 from celery_mailer import conf
+from celery_mailer.attaching import FOLDER
 from celery_mailer.management.doctor.finding import Finding, fault, warning
 from celery_mailer.models import Email
 from celery_mailer.models.attachment import storage as attachment_storage
 
 OURS = "celery_mailer."
 APPS = ("celery_mailer", "django_celery_beat")
-TRIAL = "celery_mailer/doctor.txt"
+TRIAL = f"{FOLDER}/doctor.txt"
 
 
 def settings() -> Iterator[Finding]:
@@ -31,6 +32,7 @@ def settings() -> Iterator[Finding]:
 
 
 def database() -> Iterator[Finding]:
+    """Whether the database of the emails can be reached."""
     using = router.db_for_write(Email)
     try:
         connections[using].ensure_connection()
@@ -42,6 +44,7 @@ def database() -> Iterator[Finding]:
 
 
 def migrations() -> Iterator[Finding]:
+    """Whether the tables are there, and up to date."""
     executor = MigrationExecutor(connections[router.db_for_write(Email)])
     targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] in APPS]
     missing = [f"{m.app_label}.{m.name}" for m, _backwards in executor.migration_plan(targets)]

@@ -76,12 +76,21 @@ document.addEventListener("DOMContentLoaded", () => {
         }
     }
 
+    function tell(id, text) {
+        const place = document.getElementById(id);
+        place.textContent = text;
+        place.hidden = !text;
+    }
+
     function fill(result) {
-        const faults = Object.entries(result.faults).map(([field, texts]) => `${field && field + ": "}${texts.join(" ")}`);
-        const place = document.getElementById("mailer-faults");
-        place.textContent = faults.join(" ");
-        place.hidden = faults.length === 0;
+        const prefix = shown === words ? "" : `${shown.id}-`;
+        const faults = Object.entries(result.faults).map(([field, texts]) => {
+            const label = document.querySelector(`label[for="id_${prefix}${field}"]`);
+            return `${label ? label.textContent + " " : ""}${texts.join(" ")}`;
+        });
+        tell("mailer-faults", faults.join(" "));
         if ("html" in result) {
+            tell("mailer-note", result.note);
             document.getElementById("mailer-subject").textContent = result.subject;
             document.getElementById("mailer-text").textContent = result.text;
             preview.querySelector("iframe").srcdoc = result.html;
@@ -89,6 +98,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
 
     if (preview) {
+        group.after(preview);  // above the buttons that save: it shows what is being typed
         preview.hidden = false;
         document.getElementById("mailer-context").addEventListener("change", () => schedule(0));
         group.closest("form").addEventListener("input", () => schedule(400));

@@ -1,6 +1,7 @@
 """celery_mailer, by its three doors. Every email is a row, and each attempt another."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tests.bench import workload
@@ -32,7 +33,11 @@ class Own(Contestant):
         return {"CELERY_MAILER": {"TEMPLATE_DIR": "bench"}, "CELERY_WORKER_PREFETCH_MULTIPLIER": 1}
 
     def workers(self, config: Config) -> list[list[str]]:
-        return [celery_worker(config)]
+        if not config.threads:
+            return [celery_worker(config)]
+        # As many as there are cores: of one process, the threads share one.
+        half = replace(config, connections=config.connections // 2)
+        return [celery_worker(half, "-n", f"{name}@%h") for name in ("first", "second")]
 
     def one(self, i: int) -> None:
         from celery_mailer.tasks import send_email
