@@ -241,7 +241,7 @@ def test_workers_that_do_not_serve_a_lane(admin, told):  # noqa: F811
 def test_no_beat(admin):  # noqa: F811
     row = PeriodicTask.objects.filter(task=routing.DISPATCH)
     row.update(last_run_at=None)
-    assert "Beat has never run. Start it" in say_of(admin)
+    assert "Beat has not been seen so far. Start it" in say_of(admin)
     row.update(last_run_at=timezone.now() - timedelta(hours=3))
     assert "Beat has not run for 3" in say_of(admin)
 

@@ -339,14 +339,14 @@ def test_lanes_may_have_workers_of_their_own(serving):
 def test_fault_beat_has_never_run():
     PeriodicTask.objects.update(last_run_at=None)
     words, mend = only(consult())
-    assert words == "Beat has not run so far: no retries, no scheduled mail, no repair."
+    assert words == "Beat has not been seen so far: no retries, no scheduled mail, no repair."
     assert mend.startswith("Start celery -A <project> beat")
 
 
 def test_fault_beat_runs_no_longer():
     PeriodicTask.objects.update(last_run_at=timezone.now() - timedelta(minutes=6))
     words, _mend = only(consult())
-    assert words.startswith("Beat has not run since 20")
+    assert words.startswith("Beat has not been seen since 20")
 
 
 def test_beat_writes_down_only_now_and_then_that_it_runs():

@@ -101,15 +101,16 @@ def _of_beat(now: datetime) -> Iterator[Trouble]:
             link=_page("django_celery_beat_periodictask_change", row.pk),
         )
         return
-    # Of any row: beat writes down its first run at once, whatever that was of, and the others after minutes.
+    # Of any row: beat writes down all of them together.
     last = PeriodicTask.objects.aggregate(last=Max("last_run_at"))["last"]
     if last is None or now - last > BEAT_SEEN:
         fault = (
             _("Beat has not run for %(time)s.") % {"time": timesince(last, now)}
             if last
-            else _("Beat has never run.")
+            else _("Beat has not been seen so far.")
         )
-        yield Trouble(fault, _("Start it, once for all:"), f"celery -A {current_app.main or 'proj'} beat")
+        cure = _("Start it, once for all (one that has just started is seen within three minutes):")
+        yield Trouble(fault, cure, f"celery -A {current_app.main or 'proj'} beat")
 
 
 def _of_reputation() -> Iterator[Trouble]:

@@ -139,12 +139,13 @@ def beat() -> Iterator[Finding]:
             yield fault(f"Beat has no row for {name}.", "Run manage.py mailer_schedule.")
         elif not any(row.enabled for row in rows):
             yield fault(f"Beat's row for {name} is disabled.", "Enable it in the admin (Periodic tasks).")
-    # Of any row: it writes down the first run at once, whatever that was of, and the others after minutes.
+    # Of any row: it writes down all of them together.
     last = PeriodicTask.objects.aggregate(last=Max("last_run_at"))["last"]
     if last is None or timezone.now() - last > UNHEARD:
         when = f"since {timezone.localtime(last):%Y-%m-%d %H:%M}" if last else "so far"
         yield fault(
-            f"Beat has not run {when}: no retries, no scheduled mail, no repair.",
+            f"Beat has not been seen {when}: no retries, no scheduled mail, no repair.",
             "Start celery -A <project> beat, with CELERY_BEAT_SCHEDULER = "
-            "'django_celery_beat.schedulers:DatabaseScheduler'.",
+            "'django_celery_beat.schedulers:DatabaseScheduler'; one that has just started is seen within "
+            "three minutes.",
         )
