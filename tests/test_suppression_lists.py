@@ -89,6 +89,13 @@ def test_standard_input_is_read(monkeypatch):
     assert rows() == [("a@example.com", "marketing", "imported", None, "")]
 
 
+def test_standard_input_is_read_as_files_are(monkeypatch):
+    raw = "address,note\na@example.com,Übung\n".encode("utf-8-sig")  # as spreadsheets write it
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="latin-1"))
+    call_command("mailer_suppressions", "import")
+    assert rows() == [("a@example.com", "", "imported", None, "Übung")]
+
+
 def test_a_time_without_an_offset_is_utc(tmp_path):
     load(tmp_path, "address,expires_at\na@example.com,2099-01-01T00:00:00\n")
     assert Suppression.objects.get().expires_at == NEXT_YEAR

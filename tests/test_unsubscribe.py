@@ -3,10 +3,12 @@
 import email as email_package
 import re
 from base64 import urlsafe_b64decode
+from datetime import timedelta
 from email.policy import default
 
 import pytest
 from django.test import Client, override_settings
+from django.utils import timezone
 
 from celery_mailer import chain, conf, tokens
 from celery_mailer.deliver.list_headers import list_headers
@@ -336,6 +338,21 @@ def test_the_preference_page_shows_the_streams_that_one_can_leave(browser):
     page = browser.get(path_for(email, Purpose.PREFERENCES)).content.decode()
     rows = dict(re.findall(r'value="(\w+)"( checked)?>', page))
     assert rows == {"news": "", "events": " checked", "marketing": " checked"}
+
+
+def test_an_opt_out_that_has_ended_is_not_shown_as_one(browser):
+    ended = timezone.now() - timedelta(days=1)
+    Suppression.objects.create(address="a@example.com", stream="news", reason="unsubscribe", expires_at=ended)
+    page = browser.get(path_for(make_email(stream="news"), Purpose.PREFERENCES)).content.decode()
+    assert 'value="news" checked>' in page
+
+
+def test_who_leaves_after_an_opt_out_has_ended_leaves_for_good(browser):
+    ended = timezone.now() - timedelta(days=1)
+    Suppression.objects.create(address="a@example.com", stream="news", reason="unsubscribe", expires_at=ended)
+    browser.post(path_for(make_email(stream="news")), BODY)
+    assert left() == ["news"]
+    assert Suppression.objects.get(active=True).expires_at is None
 
 
 def test_choices_are_saved_by_a_post(browser):

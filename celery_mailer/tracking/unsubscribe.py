@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 
 from celery_mailer import conf, tokens
 from celery_mailer.models import Email, Suppression
-from celery_mailer.models.suppression import Entry, digest_of, release, suppress
+from celery_mailer.models.suppression import Entry, digest_of, in_force, release, suppress
 from celery_mailer.tokens import Purpose, Subscription, read_subscription
 from celery_mailer.tracking.events import Happening, record
 from celery_mailer.tracking.views import PRIVATE, nothing_here, public
@@ -104,11 +104,11 @@ def come_back(subscription: Subscription, streams: Iterable[str]) -> None:
 
 
 def _left(subscription: Subscription) -> set[str]:
-    return set(_opt_outs(subscription).values_list("stream", flat=True))
+    return set(_opt_outs(subscription).filter(in_force(timezone.now())).values_list("stream", flat=True))
 
 
 def _opt_outs(subscription: Subscription) -> "QuerySet[Suppression]":
-    """Those of the recipient; of each stream there is one at most."""
+    """Those of the recipient, also one that was imported with an end and has ended; one a stream at most."""
     reason = SuppressionReason.UNSUBSCRIBE
     return Suppression.objects.filter(digest=subscription.digest, reason=reason, active=True)
 

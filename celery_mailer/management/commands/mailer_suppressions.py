@@ -1,4 +1,5 @@
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Command(JsonCommand):
         try:
             with transaction.atomic():
                 if path is None:
+                    if isinstance(sys.stdin, TextIOWrapper):
+                        sys.stdin.reconfigure(encoding="utf-8-sig", newline="")  # as a file is read
                     return load(sys.stdin)
                 with path.open(newline="", encoding="utf-8-sig") as file:
                     return load(file)
