@@ -57,7 +57,8 @@ def told(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def nothing_counted(told):
+def nothing_counted(told, monkeypatch):
+    monkeypatch.setattr(tallies, "BUDGET", 60.0)  # a busy machine stalls
     dashboard.tallies.forget()
     yield
     dashboard.tallies.forget()
@@ -193,9 +194,7 @@ def test_it_needs_the_permission_to_view_and_changes_nothing(login):  # noqa: F8
     assert client.post(PAGE).status_code == 405
 
 
-def test_it_costs_the_same_however_many_emails_there_are(admin, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(tallies, "BUDGET", 60.0)
-
+def test_it_costs_the_same_however_many_emails_there_are(admin):  # noqa: F811
     def queries():
         dashboard.tallies.forget()
         with CaptureQueriesContext(connection) as found:

@@ -249,7 +249,7 @@ def test_a_recipient_leaves_and_comes_back_by_keyboard(browser, site):
 def test_the_dashboard_refreshes_itself_unless_it_is_asked_not_to(browser):
     browser.goto(f"{ADMIN}/email/dashboard/")
     shown = browser.get_by_text("As of").inner_text()
-    browser.get_by_text(shown).wait_for(state="detached", timeout=15_000)
+    browser.get_by_text(shown).wait_for(state="detached", timeout=60_000)
     browser.get_by_label("Refresh every few seconds").uncheck()
     with pytest.raises(browser.timeout_error):
         browser.wait_for_event("request", timeout=6_000)
@@ -259,7 +259,7 @@ def test_the_dashboard_refreshes_itself_unless_it_is_asked_not_to(browser):
 def test_new_mail_comes_into_the_inbox_by_itself(browser, site, request):
     browser.goto("/inbox/")
     site.send(subject=f"News for {request.node.callspec.id}")
-    browser.get_by_text(f"News for {request.node.callspec.id}").wait_for(timeout=15_000)
+    browser.get_by_text(f"News for {request.node.callspec.id}").wait_for(timeout=60_000)
     assert browser.faults == []
 
 

@@ -13,7 +13,7 @@ from demo.scenes import Scene
 from demo.tell import Teller
 from shop.models import Customer
 
-TIME_LIMIT = 45.0  # seconds until every email is final
+TIME_LIMIT = 90.0  # seconds until every email is final
 PAUSE = 0.1
 ALIKE = 3  # mails of one subject that are shown
 

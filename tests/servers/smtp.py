@@ -76,7 +76,7 @@ class SmtpServer:
             _Handler(self),
             hostname="127.0.0.1",
             port=self.port,
-            ready_timeout=10,
+            ready_timeout=60,
             **(login if password else {}),
         )
 
