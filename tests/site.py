@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SETUP = "import json, django; django.setup()\nfrom datetime import timedelta\n"
 
 
-def wait_until(what: str, condition: Callable[[], object], timeout: float = 30, every: float = 0.1):
+def wait_until(what: str, condition: Callable[[], object], timeout: float = 60, every: float = 0.1):
     """The first true value of ``condition()``; fails, and says ``what`` is missing, after ``timeout`` s."""
     end = time.monotonic() + timeout
     while not (value := condition()):

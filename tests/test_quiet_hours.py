@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.test import override_settings
 from django.utils import timezone
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from celery_mailer import conf
@@ -87,6 +87,8 @@ def test_it_is_always_later_within_a_day_and_then_over(pair, now, zone):
     until = quiet.until(now, zone)
     if until is not None:
         assert now < until <= now + timedelta(hours=25)
+        # An end that this day's clock leaves out comes later, and may be within the next quiet hours.
+        assume(until.astimezone(zone).time() == pair[1])
         # Only the second of two equal hours may be quiet again.
         assert quiet.until(until, zone) is None or until.astimezone(zone).fold != now.astimezone(zone).fold
 

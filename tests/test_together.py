@@ -23,6 +23,7 @@ def busy(monkeypatch):
     lately = together._Lately()
     lately.busy()
     monkeypatch.setattr(together, "_lately", lately)
+    monkeypatch.setattr(together, "BUSY", 60.0)  # a busy machine stalls
     return lately
 
 

@@ -238,7 +238,7 @@ def test_a_thread_publishes_by_itself(monkeypatch):
     found = Waiting(published.extend)
     for each in some(3):
         found.add(each)
-    wait_until("the visits are published", lambda: len(published) == 3, timeout=5, every=0.001)
+    wait_until("the visits are published", lambda: len(published) == 3, timeout=30, every=0.001)
 
 
 def test_a_forked_process_leaves_the_parents_visits_to_it():

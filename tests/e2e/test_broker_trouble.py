@@ -6,7 +6,7 @@ from tests.e2e.support import assert_each_once, hurry_beat, send
 from tests.servers.smtp import SmtpServer
 from tests.site import wait_until
 
-LEASE_3 = "{'LEASE': timedelta(seconds=3)}"
+LEASE_10 = "{'LEASE': timedelta(seconds=10)}"
 
 
 def test_with_the_broker_down_delay_returns_soon_and_the_mail_goes_out_later(make_site, smtp, broker):
@@ -22,7 +22,7 @@ def test_with_the_broker_down_delay_returns_soon_and_the_mail_goes_out_later(mak
         send_email.delay(subject="s", message="m", recipient_list=["a@example.com"])
         result = time.monotonic() - started
     """)
-    assert seconds < 2
+    assert seconds < 5  # 0.05 as a rule
     assert site.statuses() == {"queued": 1}
     broker.start()
     site.wait_for("sent", 1)
@@ -31,7 +31,7 @@ def test_with_the_broker_down_delay_returns_soon_and_the_mail_goes_out_later(mak
 
 @pytest.mark.slow
 def test_a_flushed_broker_loses_none_of_2000_waiting_emails(make_site, smtp, broker):
-    site = make_site(broker=broker.url, mailer=LEASE_3)
+    site = make_site(broker=broker.url, mailer=LEASE_10)
     send(site, 2000)
     broker.client().flushall()
     site.beat()
@@ -42,7 +42,7 @@ def test_a_flushed_broker_loses_none_of_2000_waiting_emails(make_site, smtp, bro
 
 
 def test_a_broker_flushed_under_running_workers_loses_nothing(make_site, smtp, broker):
-    site = make_site(broker=broker.url, mailer=LEASE_3)
+    site = make_site(broker=broker.url, mailer=LEASE_10)
     site.beat()
     hurry_beat(site)
     site.worker("-c", "1")

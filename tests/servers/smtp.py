@@ -2,10 +2,12 @@
 
 import asyncio
 import email
+import secrets
 import socket
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import default
@@ -15,9 +17,12 @@ from aiosmtpd.smtp import AuthResult
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """One below those that the system gives out by itself: nobody else gets it before it is used."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True)
